@@ -16,11 +16,19 @@ pub const ORDER_CONFIRMED: Entry = order("order.confirmed", "OrderConfirmed", 1,
 /// A step was refused, the user canceled, or the deadline passed: participants compensate.
 pub const ORDER_CANCELED: Entry = order("order.canceled", "OrderCanceled", 1, Kind::Canceled);
 /// Every needed step is refused, void or compensated.
-pub const ORDER_COMPENSATED: Entry =
-    order("order.compensated", "OrderCompensated", 1, Kind::Compensated);
+pub const ORDER_COMPENSATED: Entry = order(
+    "order.compensated",
+    "OrderCompensated",
+    1,
+    Kind::Compensated,
+);
 /// Compensation was given up: a person is needed.
-pub const ORDER_COMPENSATION_FAILED: Entry =
-    order("order.compensation.failed", "OrderCompensationFailed", 1, Kind::CompensationFailed);
+pub const ORDER_COMPENSATION_FAILED: Entry = order(
+    "order.compensation.failed",
+    "OrderCompensationFailed",
+    1,
+    Kind::CompensationFailed,
+);
 
 /// The list of steps. The join, the flows, the filters and the API iterate over it:
 /// a new step is one more entry.
@@ -66,8 +74,12 @@ pub const STOCK_ADDED: Entry = fact("product.restocked", "StockAdded", 1, "stock
 /// Points came in.
 pub const POINT_CHARGED: Entry = fact("point.charged", "PointCharged", 1, "point");
 /// A campaign began.
-pub const CAMPAIGN_CREATED: Entry =
-    fact("coupon.campaign.created", "CouponCampaignCreated", 1, "coupon");
+pub const CAMPAIGN_CREATED: Entry = fact(
+    "coupon.campaign.created",
+    "CouponCampaignCreated",
+    1,
+    "coupon",
+);
 /// A coupon was given to a user: order keeps the discount it prices with.
 pub const COUPON_ISSUED: Entry = fact("coupon.issued", "CouponIssued", 1, "coupon");
 /// The user edited the cart.
@@ -197,12 +209,20 @@ impl Demand {
     /// The steps that the order needs.
     #[must_use]
     pub fn steps(&self) -> crate::StepSet {
-        Step::all().filter(|step| (step.entry().needed)(self)).collect()
+        Step::all()
+            .filter(|step| (step.entry().needed)(self))
+            .collect()
     }
 }
 
 const fn order(subject: &'static str, message: &'static str, version: u32, kind: Kind) -> Entry {
-    Entry { subject, message, version, writer: "order", kind }
+    Entry {
+        subject,
+        message,
+        version,
+        writer: "order",
+        kind,
+    }
 }
 
 const fn fact(
@@ -211,7 +231,13 @@ const fn fact(
     version: u32,
     writer: &'static str,
 ) -> Entry {
-    Entry { subject, message, version, writer, kind: Kind::Fact }
+    Entry {
+        subject,
+        message,
+        version,
+        writer,
+        kind: Kind::Fact,
+    }
 }
 
 type Head = (u8, &'static str, fn(&Demand) -> bool);
@@ -231,7 +257,13 @@ const fn step(head: Head, taken: Answer, refused: Answer, undone: Answer) -> Ste
 
 const fn answer(writer: &'static str, answer: Answer, kind: Kind) -> Entry {
     let (subject, message, version) = answer;
-    Entry { subject, message, version, writer, kind }
+    Entry {
+        subject,
+        message,
+        version,
+        writer,
+        kind,
+    }
 }
 
 #[cfg(test)]
@@ -259,19 +291,31 @@ mod tests {
     fn the_filter_for_refusals_matches_every_refusal_and_no_other_answer() {
         for entry in all() {
             let refusal = matches!(entry.kind, Kind::Refused(_) | Kind::CompensationFailed);
-            assert_eq!(matches(EVERY_REFUSAL, entry.subject), refusal, "{}", entry.subject);
+            assert_eq!(
+                matches(EVERY_REFUSAL, entry.subject),
+                refusal,
+                "{}",
+                entry.subject
+            );
         }
     }
 
     #[test]
     fn steps_are_needed_by_what_the_order_asks_for() {
         let names = |to_pay, coupon, from_cart| {
-            let demand = Demand { to_pay, coupon, from_cart };
+            let demand = Demand {
+                to_pay,
+                coupon,
+                from_cart,
+            };
             let needed = demand.steps();
             needed.iter().take(4).map(Step::name).collect::<Vec<_>>()
         };
         assert_eq!(names(false, false, false)[..1], ["stock"]);
-        assert_eq!(names(true, true, true)[..4], ["stock", "point", "coupon", "cart"]);
+        assert_eq!(
+            names(true, true, true)[..4],
+            ["stock", "point", "coupon", "cart"]
+        );
         assert_eq!(names(false, true, false)[..2], ["stock", "coupon"]);
     }
 }

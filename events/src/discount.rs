@@ -144,8 +144,14 @@ mod tests {
 
     #[test]
     fn a_percentage_rounds_down_and_has_a_ceiling() {
-        let free = Discount::Percent { percent: 15, max: None };
-        let capped = Discount::Percent { percent: 15, max: Some(Money(100)) };
+        let free = Discount::Percent {
+            percent: 15,
+            max: None,
+        };
+        let capped = Discount::Percent {
+            percent: 15,
+            max: Some(Money(100)),
+        };
         assert_eq!(coupon(free, 0).off(Money(999)), Ok(Money(149)));
         assert_eq!(coupon(capped, 0).off(Money(999)), Ok(Money(100)));
     }

@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn the_same_decision_gives_the_same_id() {
         let once = EventId::derived(CAUSE, "stock", "product.reserved", 1);
-        assert_eq!(once, EventId::derived(CAUSE, "stock", "product.reserved", 1));
+        assert_eq!(
+            once,
+            EventId::derived(CAUSE, "stock", "product.reserved", 1)
+        );
         assert_eq!(once.0.get_version_num(), 8);
         assert_eq!(once.0.as_bytes()[..6], CAUSE.0.as_bytes()[..6]);
     }

@@ -259,7 +259,10 @@ impl Route {
             .ok_or_else(|| Malformed::field("turn header", "must be a flow and its steps"))?;
         Ok(Self {
             flow: Flow::named(flow)?,
-            needed: steps.split(',').map(Step::named).collect::<Result<_, _>>()?,
+            needed: steps
+                .split(',')
+                .map(Step::named)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -281,7 +284,10 @@ mod tests {
         assert_eq!(turn(Step::STOCK, r, Kind::Created), Turn::Take);
         assert_eq!(turn(Step::CART, r, Kind::Created), Turn::Take);
         assert_eq!(turn(Step::COUPON, r, Kind::Created), Turn::NotMine);
-        assert_eq!(turn(Step::POINT, r, Kind::Taken(Step::STOCK)), Turn::NotMine);
+        assert_eq!(
+            turn(Step::POINT, r, Kind::Taken(Step::STOCK)),
+            Turn::NotMine
+        );
     }
 
     #[test]
@@ -299,8 +305,14 @@ mod tests {
         for flow in Flow::ALL {
             let r = route(flow, &[Step::STOCK, Step::POINT]);
             assert_eq!(turn(Step::STOCK, r, Kind::Refused(Step::POINT)), Turn::Undo);
-            assert_eq!(turn(Step::POINT, r, Kind::Refused(Step::POINT)), Turn::NotMine);
-            assert_eq!(turn(Step::CART, r, Kind::Refused(Step::POINT)), Turn::NotMine);
+            assert_eq!(
+                turn(Step::POINT, r, Kind::Refused(Step::POINT)),
+                Turn::NotMine
+            );
+            assert_eq!(
+                turn(Step::CART, r, Kind::Refused(Step::POINT)),
+                Turn::NotMine
+            );
             assert_eq!(turn(Step::POINT, r, Kind::Canceled), Turn::Undo);
             assert_eq!(turn(Step::POINT, r, Kind::Confirmed), Turn::Settle);
         }
