@@ -93,8 +93,11 @@ pub enum Move {
 }
 
 /// What a signal does to a hold (`None`: there is no row yet).
+///
+/// `answered` is the highest attempt that the row has answered, so that a repeated
+/// question is answered once each time that it is asked, however often it is delivered.
 #[must_use]
-pub fn decide(hold: Option<Hold>, signal: Signal) -> Move {
+pub fn decide(hold: Option<Hold>, answered: u32, signal: Signal) -> Move {
     use Hold::{Held, Refused, Released, Settled, Void};
     match (hold, signal) {
         (None, Signal::Take) => Move::Take,
@@ -115,7 +118,9 @@ pub fn decide(hold: Option<Hold>, signal: Signal) -> Move {
         (Some(Settled), Signal::PeerRefused) => {
             Move::Contradiction("a peer refused an order that is confirmed")
         }
-        (Some(Refused | Void | Released), Signal::Canceled { attempt }) if attempt > 1 => {
+        (Some(Refused | Void | Released), Signal::Canceled { attempt })
+            if attempt > 1 && attempt > answered =>
+        {
             Move::AnswerAgain
         }
         (Some(Refused | Void | Released), Signal::PeerRefused | Signal::Canceled { .. }) => {
@@ -133,16 +138,16 @@ mod tests {
 
     #[test]
     fn a_cancel_before_the_action_leaves_a_tombstone_that_stops_the_action() {
-        assert_eq!(decide(None, CANCELED), Move::Void);
-        assert_eq!(decide(Some(Hold::Void), Signal::Take), Move::Silent);
+        assert_eq!(decide(None, 0, CANCELED), Move::Void);
+        assert_eq!(decide(Some(Hold::Void), 1, Signal::Take), Move::Silent);
     }
 
     #[test]
     fn whichever_failure_is_heard_first_compensates_and_the_second_changes_nothing() {
         for first in [Signal::PeerRefused, CANCELED] {
-            assert_eq!(decide(Some(Hold::Held), first), Move::Release);
+            assert_eq!(decide(Some(Hold::Held), 1, first), Move::Release);
             for second in [Signal::PeerRefused, CANCELED] {
-                assert_eq!(decide(Some(Hold::Released), second), Move::Silent);
+                assert_eq!(decide(Some(Hold::Released), 1, second), Move::Silent);
             }
         }
     }
@@ -150,26 +155,34 @@ mod tests {
     #[test]
     fn asking_again_is_answered_from_the_row() {
         for hold in [Hold::Refused, Hold::Void, Hold::Released] {
-            assert_eq!(decide(Some(hold), CANCELED), Move::Silent, "{hold:?}");
-            assert_eq!(decide(Some(hold), AGAIN), Move::AnswerAgain, "{hold:?}");
+            assert_eq!(decide(Some(hold), 1, CANCELED), Move::Silent, "{hold:?}");
+            assert_eq!(decide(Some(hold), 1, AGAIN), Move::AnswerAgain, "{hold:?}");
+            assert_eq!(decide(Some(hold), 2, AGAIN), Move::Silent, "{hold:?}");
         }
-        assert_eq!(decide(Some(Hold::Held), AGAIN), Move::Release);
+        assert_eq!(decide(Some(Hold::Held), 1, AGAIN), Move::Release);
     }
 
     #[test]
     fn a_settled_hold_is_given_back_only_for_a_canceled_order() {
-        assert_eq!(decide(Some(Hold::Settled), CANCELED), Move::Release);
+        assert_eq!(decide(Some(Hold::Settled), 1, CANCELED), Move::Release);
         assert!(matches!(
-            decide(Some(Hold::Settled), Signal::PeerRefused),
+            decide(Some(Hold::Settled), 1, Signal::PeerRefused),
             Move::Contradiction(_)
         ));
-        assert_eq!(decide(Some(Hold::Released), Signal::Settle), Move::Silent);
+        assert_eq!(
+            decide(Some(Hold::Released), 1, Signal::Settle),
+            Move::Silent
+        );
     }
 
     #[test]
     fn an_outcome_never_flips() {
         for hold in Hold::ALL {
-            assert_eq!(decide(Some(hold), Signal::Take), Move::Silent, "{hold:?}");
+            assert_eq!(
+                decide(Some(hold), 1, Signal::Take),
+                Move::Silent,
+                "{hold:?}"
+            );
         }
     }
 }

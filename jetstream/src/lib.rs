@@ -1,0 +1,37 @@
+//! The choreography runtime: everything between the pure decisions of the services and
+//! NATS, the database and HTTP.
+//!
+//! One batch, from the stream and back:
+//!
+//! ```text
+//! pull a batch ─► one transaction { load · decide · save · outbox } ─► commit ─► ack
+//!  (consumer)      (batch, handlers)                                      └► publish (relay)
+//! ```
+
+pub mod auth;
+mod batch;
+pub mod broker;
+pub mod bulk;
+pub mod clock;
+mod consumer;
+pub mod database;
+mod dead_letter;
+pub mod event;
+pub mod fault;
+pub mod http;
+mod inbox;
+pub mod intake;
+pub mod migration;
+mod outbox;
+pub mod participant;
+mod relay;
+pub mod service;
+pub mod subscription;
+pub mod telemetry;
+pub mod topology;
+
+pub use database::{Database, Tx};
+pub use event::{Delivery, Emission};
+pub use fault::Fault;
+pub use http::{Body, Problem, Query};
+pub use service::{Service, Settings, Shell};

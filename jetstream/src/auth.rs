@@ -1,0 +1,211 @@
+//! Who asks: bearer tokens (JWT, RFC 7519), signed with a key that only development has.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use events::UserId;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::http::Problem;
+use crate::service::Shell;
+
+const ISSUER: &str = "ensemble";
+const AUDIENCE: &str = "ensemble";
+const KEY_FILE: &str = "development-key.pem";
+
+/// Checks tokens.
+#[derive(Clone)]
+pub struct Authenticator(Arc<Verifier>);
+
+struct Verifier {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    #[serde(default)]
+    scope: String,
+}
+
+/// The key that signs development tokens. It never leaves its data directory.
+pub struct DevelopmentKey {
+    signing: EncodingKey,
+    public: Vec<u8>,
+}
+
+impl std::fmt::Debug for DevelopmentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DevelopmentKey(…)")
+    }
+}
+
+impl DevelopmentKey {
+    /// The key of a data directory; made the first time, readable by its owner only.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or is no Ed25519 key.
+    pub fn of(data_dir: &Path) -> Result<Self, String> {
+        let path = data_dir.join(KEY_FILE);
+        let shown = path.display().to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(pem) => Self::from_pem(&pem).ok_or_else(|| {
+                format!("{shown} is not an Ed25519 key in PKCS#8 PEM: remove it to have a new one")
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = Ed25519KeyPair::generate().map_err(|e| e.to_string())?;
+                let der = key.to_pkcs8v1().map_err(|e| e.to_string())?;
+                let pem = to_pem(der.as_ref());
+                write_private(data_dir, &path, &pem)
+                    .map_err(|error| format!("cannot write {shown}: {error}"))?;
+                Self::from_pem(&pem).ok_or_else(|| format!("{shown} cannot be read back"))
+            }
+            Err(error) => Err(format!("cannot read {shown}: {error}")),
+        }
+    }
+
+    fn from_pem(pem: &str) -> Option<Self> {
+        let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+        let der = base64::engine::general_purpose::STANDARD.decode(body.trim()).ok()?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok()?;
+        Some(Self {
+            signing: EncodingKey::from_ed_der(&der),
+            public: pair.public_key().as_ref().to_vec(),
+        })
+    }
+
+    /// A token for a user, valid for a while.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn token(
+        &self,
+        user: &UserId,
+        operator: bool,
+        valid: std::time::Duration,
+    ) -> Result<String, String> {
+        let now = clock::wall() / 1000;
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: user.to_string(),
+            iat: now,
+            nbf: now,
+            exp: now + clock::millis(valid) / 1000,
+            scope: if operator { "operator" } else { "" }.to_owned(),
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)
+            .map_err(|error| format!("the token cannot be signed: {error}"))
+    }
+
+    /// Accepts the tokens that this key signs.
+    #[must_use]
+    pub fn authenticator(&self) -> Authenticator {
+        // A fixed list of algorithms: a token cannot choose how it is checked.
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = 60;
+        Authenticator(Arc::new(Verifier {
+            key: DecodingKey::from_ed_der(&self.public),
+            validation,
+        }))
+    }
+}
+
+fn to_pem(der: &[u8]) -> String {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+}
+
+fn write_private(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+/// Who asks: whatever is read or changed, is read or changed on their behalf.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    user: UserId,
+    operator: bool,
+}
+
+impl Caller {
+    /// The user.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Whether it is an operator, who may read any user's resources.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.operator
+    }
+
+    /// Allows only operators.
+    ///
+    /// # Errors
+    /// 403 for everybody else.
+    pub fn require_operator(&self) -> Result<(), Problem> {
+        match self.operator {
+            true => Ok(()),
+            false => Err(Problem::forbidden()),
+        }
+    }
+
+    /// Whose resources a route with a user in its path is about. Another user's are 404,
+    /// so that nobody learns which exist.
+    ///
+    /// # Errors
+    /// 404 when they are not the caller's.
+    pub fn owner(&self, user: &str) -> Result<UserId, Problem> {
+        let user = UserId::new(user).map_err(|_| Problem::not_found("user"))?;
+        match self.operator || user == self.user {
+            true => Ok(user),
+            false => Err(Problem::not_found("user")),
+        }
+    }
+}
+
+impl FromRequestParts<Shell> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shell: &Shell) -> Result<Self, Problem> {
+        let Authenticator(verifier) = shell.auth();
+        let token = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(|| Problem::unauthorized("send `Authorization: Bearer <token>`"))?;
+        let claims = jsonwebtoken::decode::<Claims>(token, &verifier.key, &verifier.validation)
+            .map_err(|error| Problem::unauthorized(&format!("the token is refused: {error}")))?
+            .claims;
+        Ok(Self {
+            user: UserId::new(claims.sub)
+                .map_err(|_| Problem::unauthorized("the token's `sub` is not a user id"))?,
+            operator: claims.scope.split(' ').any(|scope| scope == "operator"),
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! One batch of events in one transaction: the unit of work.
+
+use crate::database::Database;
+use crate::event::{Delivery, Emission};
+use crate::fault::Fault;
+use crate::outbox::Committed;
+use crate::subscription::{Proof, Subscription};
+use crate::{inbox, outbox};
+
+/// An event and the subscription that it belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) delivery: Delivery,
+    // Index into the subscriptions.
+    pub(crate) subscription: usize,
+}
+
+/// What every batch of a consumer is handled with.
+pub(crate) struct Work {
+    pub(crate) consumer: String,
+    pub(crate) database: Database,
+    pub(crate) subscriptions: Vec<Subscription>,
+}
+
+impl Work {
+    /// Handles the items in one transaction; the events that it decided have committed
+    /// when this returns.
+    pub(crate) async fn run(&self, items: &[Item]) -> Result<Vec<Committed>, Fault> {
+        let tx = self.database.begin().await?;
+        let mut emissions: Vec<Emission> = Vec::new();
+        for (index, subscription) in self.subscriptions.iter().enumerate() {
+            let slice = items.iter().filter(|item| item.subscription == index);
+            let mut slice: Vec<Delivery> = slice.map(|item| item.delivery.clone()).collect();
+            if subscription.proof == Proof::Inbox && !slice.is_empty() {
+                slice = inbox::record(&tx, &self.consumer, slice).await?;
+            }
+            if !slice.is_empty() {
+                emissions.extend(subscription.handler.handle(&tx, &slice).await?);
+            }
+        }
+        let committed = outbox::append(&tx, emissions).await?;
+        tx.commit().await?;
+        Ok(committed)
+    }
+}

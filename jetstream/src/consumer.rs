@@ -1,0 +1,355 @@
+//! The batch consumer: pulls events, handles each batch in one transaction, acks after
+//! the commit, and never waits for the publish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::{self, AckKind, Message};
+use events::step::Route;
+use events::{Envelope, catalog};
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{Item, Work};
+use crate::dead_letter::{self, DeadLetter};
+use crate::event::Delivery;
+use crate::fault::Fault;
+use crate::relay::{Relay, TURN};
+
+// What is handled well inside `ack_wait`, and fills a transaction.
+const BATCH: usize = 256;
+// Under load, a moment's wait fills the next batch; an idle system never waits.
+const LINGER: Duration = Duration::from_millis(2);
+const LINGER_FROM: usize = 8;
+// Longer than a transaction may take; a connection cut in the middle ends here.
+const TRANSACTION: Duration = Duration::from_secs(10);
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+];
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A service's durable consumer.
+pub(crate) struct Consumer {
+    pub(crate) broker: jetstream::Context,
+    pub(crate) work: Arc<Work>,
+    pub(crate) relay: Relay,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A message that was pulled, with what it says.
+struct Pulled {
+    message: Message,
+    item: Item,
+}
+
+impl Consumer {
+    /// Consumes until it is stopped. What goes wrong on the way is ridden out.
+    pub(crate) async fn run(self) {
+        let mut pause = Pause::default();
+        while !self.stop.is_cancelled() {
+            match self.subscribe().await {
+                Ok(messages) => {
+                    pause = Pause::default();
+                    self.consume(messages).await;
+                }
+                Err(error) => {
+                    let durable = &self.work.consumer;
+                    tracing::warn!(
+                        durable, error,
+                        "the consumer cannot be used; if it was never provisioned, run \
+                         `ensemble provision`"
+                    );
+                    pause.wait(&self.stop).await;
+                }
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> Result<pull::Stream, String> {
+        let consumer: jetstream::consumer::PullConsumer = self
+            .broker
+            .get_consumer_from_stream(&self.work.consumer, catalog::STREAM)
+            .await
+            .map_err(|error| error.to_string())?;
+        let stream = consumer
+            .stream()
+            .max_messages_per_batch(BATCH)
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(5))
+            .messages();
+        stream.await.map_err(|error| error.to_string())
+    }
+
+    /// Handles batches until the stream of messages ends or the service is stopped.
+    async fn consume(&self, mut messages: pull::Stream) {
+        let mut previous = 0;
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return hand_back(&mut messages).await,
+                first = messages.next() => first,
+            };
+            let first = match first {
+                Some(Ok(message)) => message,
+                // A missed heartbeat while the broker is away: it recovers by itself.
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "pulling");
+                    if error.kind() == pull::MessagesErrorKind::MissingHeartbeat {
+                        continue;
+                    }
+                    return;
+                }
+                None => return,
+            };
+            let batch = gather(&mut messages, first, previous).await;
+            previous = batch.len();
+            self.handle(batch).await;
+        }
+    }
+
+    /// Handles a batch to its end: every message of it is acked or a dead letter when
+    /// this returns, unless the service is stopped.
+    async fn handle(&self, messages: Vec<Message>) {
+        let mut batch = Vec::with_capacity(messages.len());
+        for message in messages {
+            match self.read(&message) {
+                Ok(Some(item)) => batch.push(Pulled { message, item }),
+                Ok(None) => ack(&message).await,
+                Err(fault) => self.bury(message, None, &fault, 1).await,
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        match self.until_decided(&batch, 1).await {
+            Outcome::Done => ack_all(&batch).await,
+            Outcome::Stopped => {}
+            // One of them is poison: one by one, so that the others get through.
+            Outcome::Failed(..) => {
+                for pulled in batch {
+                    self.handle_alone(pulled).await;
+                }
+            }
+        }
+    }
+
+    async fn handle_alone(&self, pulled: Pulled) {
+        let alone = [pulled];
+        match self.until_decided(&alone, 1 + PAUSES.len()).await {
+            Outcome::Done => ack_all(&alone).await,
+            Outcome::Stopped => {}
+            Outcome::Failed(fault, attempts) => {
+                let [pulled] = alone;
+                let envelope = &pulled.item.delivery.envelope;
+                self.bury(pulled.message, Some(envelope), &fault, attempts).await;
+            }
+        }
+    }
+
+    /// Runs the transaction until it has committed or failed for good. As long as the
+    /// database is away it waits, with backoff.
+    async fn until_decided(&self, batch: &[Pulled], tries: usize) -> Outcome {
+        let items: Vec<Item> = batch.iter().map(|pulled| pulled.item.clone()).collect();
+        let mut away = Pause::default();
+        let mut failures = 0;
+        let mut conflicts = 0;
+        loop {
+            let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
+            let fault = match run.await {
+                Ok(Ok(committed)) => {
+                    self.relay.publish(committed);
+                    return Outcome::Done;
+                }
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::Away("a transaction took too long".to_owned()),
+            };
+            match &fault {
+                Fault::Away(reason) => {
+                    tracing::warn!(consumer = self.work.consumer, reason, "waiting");
+                    away.wait(&self.stop).await;
+                    if self.stop.is_cancelled() {
+                        return Outcome::Stopped;
+                    }
+                }
+                Fault::Conflict(_) if conflicts < 10 => {
+                    conflicts += 1;
+                    tokio::time::sleep(Duration::from_millis(conflicts)).await;
+                }
+                Fault::Permanent(_) => return Outcome::Failed(fault, failures_as_u32(failures) + 1),
+                Fault::Conflict(_) | Fault::Unexpected(_) => {
+                    failures += 1;
+                    if failures >= tries {
+                        return Outcome::Failed(fault, failures_as_u32(failures));
+                    }
+                    tokio::time::sleep(jittered(PAUSES[(failures - 1).min(2)])).await;
+                }
+            }
+        }
+    }
+
+    /// What a message says; nothing when it is not this service's turn.
+    fn read(&self, message: &Message) -> Result<Option<Item>, Fault> {
+        let subject = message.subject.as_str();
+        let Some(index) = self.work.subscriptions.iter().position(|s| s.hears(subject)) else {
+            return Err(Fault::Permanent(format!("no subscription hears {subject}")));
+        };
+        let entry = catalog::by_subject(subject)
+            .ok_or_else(|| Fault::Permanent(format!("no event is said on {subject}")))?;
+        let route = match message.headers.as_ref().and_then(|headers| headers.get(TURN)) {
+            Some(value) => Some(Route::from_header(value.as_str())?),
+            None => None,
+        };
+        if !self.work.subscriptions[index].handler.is_turn(entry, route) {
+            return Ok(None);
+        }
+        let envelope = Envelope::decode(subject, message.payload.clone())?;
+        let stream_sequence = message.info().map(|info| info.stream_sequence).unwrap_or(0);
+        Ok(Some(Item {
+            delivery: Delivery::new(envelope, stream_sequence),
+            subscription: index,
+        }))
+    }
+
+    /// Keeps the message as a dead letter, and terminates it once that has committed.
+    async fn bury(
+        &self,
+        message: Message,
+        envelope: Option<&Envelope>,
+        fault: &Fault,
+        attempts: u32,
+    ) {
+        let mut pause = Pause::default();
+        loop {
+            let letter = letter(&message, envelope, fault, attempts);
+            match dead_letter::keep(&self.work.database, &self.work.consumer, letter).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a dead letter could not be kept; it is tried again");
+                    pause.wait(&self.stop).await;
+                    if self.stop.is_cancelled() {
+                        return;
+                    }
+                }
+            }
+        }
+        tracing::error!(
+            consumer = self.work.consumer,
+            subject = message.subject.as_str(),
+            event.id = envelope.map(|e| e.id.to_string()),
+            order.id = envelope.map(|e| e.correlation.to_string()),
+            %fault, attempts,
+            "an event could not be handled and is a dead letter now"
+        );
+        if let Err(error) = message.ack_with(AckKind::Term).await {
+            tracing::debug!(%error, "term");
+        }
+    }
+}
+
+enum Outcome {
+    Done,
+    Stopped,
+    Failed(Fault, u32),
+}
+
+/// What has come, and under load what comes within a moment.
+async fn gather(messages: &mut pull::Stream, first: Message, previous: usize) -> Vec<Message> {
+    let mut batch = vec![first];
+    take_ready(messages, &mut batch);
+    if previous >= LINGER_FROM && batch.len() < BATCH {
+        let end = Instant::now() + LINGER;
+        while batch.len() < BATCH {
+            match tokio::time::timeout_at(end, messages.next()).await {
+                Ok(Some(Ok(message))) => batch.push(message),
+                _ => break,
+            }
+        }
+    }
+    batch
+}
+
+fn take_ready(messages: &mut pull::Stream, batch: &mut Vec<Message>) {
+    while batch.len() < BATCH {
+        match messages.next().now_or_never() {
+            Some(Some(Ok(message))) => batch.push(message),
+            _ => return,
+        }
+    }
+}
+
+/// Gives back what was pulled and not begun, so that another instance has it at once.
+async fn hand_back(messages: &mut pull::Stream) {
+    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+        let _ = message.ack_with(AckKind::Nak(None)).await;
+    }
+}
+
+async fn ack_all(batch: &[Pulled]) {
+    for pulled in batch {
+        ack(&pulled.message).await;
+    }
+}
+
+// An ack that is lost is harmless: the event comes again, and its effect is known.
+async fn ack(message: &Message) {
+    if let Err(error) = message.ack().await {
+        tracing::debug!(%error, "ack");
+    }
+}
+
+fn letter(
+    message: &Message,
+    envelope: Option<&Envelope>,
+    fault: &Fault,
+    attempts: u32,
+) -> DeadLetter {
+    let header = |name: &str| {
+        let headers = message.headers.as_ref()?;
+        Some(headers.get(name)?.as_str().to_owned())
+    };
+    let names = ["Nats-Msg-Id", "content-type", TURN, crate::relay::TRACEPARENT];
+    let headers = names.iter().filter_map(|name| Some(((*name).to_owned(), header(name)?.into())));
+    DeadLetter {
+        event_id: header("Nats-Msg-Id").unwrap_or_default(),
+        subject: message.subject.to_string(),
+        headers: serde_json::Value::Object(headers.collect()).to_string(),
+        payload: message.payload.to_vec(),
+        stream_sequence: message.info().map(|info| info.stream_sequence).unwrap_or(0),
+        correlation: envelope.map(|e| e.correlation.to_string()).unwrap_or_default(),
+        kind: fault.kind(),
+        reason: fault.to_string(),
+        attempts,
+    }
+}
+
+fn failures_as_u32(failures: usize) -> u32 {
+    u32::try_from(failures).unwrap_or(u32::MAX)
+}
+
+/// Waits longer each time, up to a bound.
+#[derive(Default)]
+pub(crate) struct Pause {
+    times: u32,
+}
+
+impl Pause {
+    /// Waits, or returns at once when the service is stopped.
+    pub(crate) async fn wait(&mut self, stop: &CancellationToken) {
+        let pause = Duration::from_millis(100 << self.times.min(6)).min(LONGEST_PAUSE);
+        self.times += 1;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(jittered(pause)) => {}
+        }
+    }
+}
+
+/// Between half of a duration and all of it, so that instances do not march in step.
+fn jittered(duration: Duration) -> Duration {
+    let share = u32::from(crate::clock::new_id().as_bytes()[15]);
+    duration / 2 + duration * share / 510
+}

@@ -1,0 +1,93 @@
+//! Faults: technical errors, as opposed to refusals, which are business answers.
+//!
+//! The kind of a fault decides what the runtime does with the events at hand.
+
+use events::Malformed;
+use sea_orm::{DbErr, RuntimeErr};
+
+/// Why a transaction did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A dependency is away: wait for it, with backoff; never a dead letter.
+    #[error("the database does not answer: {0}")]
+    Away(String),
+    /// Another transaction was faster: try again at once.
+    #[error("another transaction was faster: {0}")]
+    Conflict(String),
+    /// Trying again gives the same error: a dead letter.
+    #[error("{0}")]
+    Permanent(String),
+    /// Anything else: a few tries, then a dead letter.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl Fault {
+    /// A stable name for logs and dead letters.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Away(_) => "away",
+            Self::Conflict(_) => "conflict",
+            Self::Permanent(_) => "permanent",
+            Self::Unexpected(_) => "unexpected",
+        }
+    }
+}
+
+impl From<Malformed> for Fault {
+    fn from(error: Malformed) -> Self {
+        Self::Permanent(error.to_string())
+    }
+}
+
+impl From<events::money::Overflow> for Fault {
+    fn from(error: events::money::Overflow) -> Self {
+        Self::Permanent(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Permanent(format!("a stored value cannot be read: {error}"))
+    }
+}
+
+impl From<DbErr> for Fault {
+    fn from(error: DbErr) -> Self {
+        let text = error.to_string();
+        match &error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Away(text),
+            DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
+                classify(e, text)
+            }
+            _ => Self::Unexpected(text),
+        }
+    }
+}
+
+fn classify(error: &sea_orm::sqlx::Error, text: String) -> Fault {
+    use sea_orm::sqlx::Error;
+    match error {
+        Error::Io(_) | Error::Tls(_) | Error::PoolTimedOut | Error::PoolClosed
+        | Error::WorkerCrashed | Error::Protocol(_) => Fault::Away(text),
+        Error::Database(e) => match e.code().as_deref() {
+            // PostgreSQL: serialization failure, deadlock, unique violation (an insert
+            // that lost a race). SQLite: busy, locked, and their extended codes.
+            Some("40001" | "40P01" | "23505" | "5" | "6" | "261" | "517" | "1555" | "2067") => {
+                Fault::Conflict(text)
+            }
+            // PostgreSQL: connection exceptions, shutdown, too many connections, disk full,
+            // statement timeout. SQLite: I/O error, disk full, cannot open.
+            Some(code)
+                if code.starts_with("08")
+                    || code.starts_with("57P")
+                    || matches!(code, "53300" | "53100" | "57014" | "10" | "13" | "14" | "25006") =>
+            {
+                Fault::Away(text)
+            }
+            _ => Fault::Unexpected(text),
+        },
+        _ => Fault::Unexpected(text),
+    }
+}

@@ -1,0 +1,99 @@
+//! The tables that the runtime keeps in every service's database.
+
+use sea_orm_migration::prelude::*;
+
+/// The runtime's own migrations; they run before those of the service.
+pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(RuntimeTables)]
+}
+
+/// Runs the statements of a migration, one after another.
+///
+/// `{id}` is the type of a UUID and `{bytes}` that of bytes: the two types that the
+/// databases name differently.
+///
+/// # Errors
+/// What the database says.
+pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    let (id, bytes) = match manager.get_database_backend() {
+        sea_orm::DbBackend::Postgres => ("UUID", "BYTEA"),
+        _ => ("BLOB", "BLOB"),
+    };
+    for statement in statements {
+        let sql = statement.replace("{id}", id).replace("{bytes}", bytes);
+        manager.get_connection().execute_unprepared(&sql).await?;
+    }
+    Ok(())
+}
+
+struct RuntimeTables;
+
+impl MigrationName for RuntimeTables {
+    fn name(&self) -> &'static str {
+        "m0001_runtime"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for RuntimeTables {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // Events that this service decided. Rows are kept after publishing, so that
+                // what a broker lost can be said again. `causation` is all zeroes, and
+                // `traceparent` and `turn` are empty, where there is none.
+                "CREATE TABLE outbox (
+                    pseq BIGINT PRIMARY KEY,
+                    event_id {id} NOT NULL UNIQUE,
+                    subject TEXT NOT NULL,
+                    aggregate TEXT NOT NULL,
+                    correlation {id} NOT NULL,
+                    causation {id} NOT NULL,
+                    traceparent TEXT NOT NULL,
+                    turn TEXT NOT NULL,
+                    decided_at BIGINT NOT NULL,
+                    body {bytes} NOT NULL,
+                    published_at BIGINT
+                )",
+                "CREATE INDEX outbox_unpublished ON outbox (pseq) WHERE published_at IS NULL",
+                "CREATE INDEX outbox_correlation ON outbox (correlation)",
+                // The last number given to an event of this service; one row.
+                "CREATE TABLE producer (
+                    one INTEGER PRIMARY KEY CHECK (one = 1),
+                    pseq BIGINT NOT NULL
+                )",
+                "INSERT INTO producer (one, pseq) VALUES (1, 0)",
+                // Inbox: events that have had their effect, where no row of the service
+                // itself proves it.
+                "CREATE TABLE processed_events (
+                    consumer TEXT NOT NULL,
+                    event_id {id} NOT NULL,
+                    processed_at BIGINT NOT NULL,
+                    PRIMARY KEY (consumer, event_id)
+                )",
+                // Events that could not be handled, with all that is needed to try again.
+                "CREATE TABLE dead_letters (
+                    id {id} PRIMARY KEY,
+                    consumer TEXT NOT NULL,
+                    event_id TEXT NOT NULL,
+                    subject TEXT NOT NULL,
+                    headers TEXT NOT NULL,
+                    payload {bytes} NOT NULL,
+                    stream_sequence BIGINT NOT NULL,
+                    correlation TEXT NOT NULL,
+                    kind TEXT NOT NULL,
+                    reason TEXT NOT NULL,
+                    attempts BIGINT NOT NULL,
+                    state TEXT NOT NULL CHECK (state IN ('OPEN', 'REDRIVEN', 'DISCARDED')),
+                    died_at BIGINT NOT NULL
+                )",
+            ],
+        )
+        .await
+    }
+
+    async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("the runtime's tables are never dropped".to_owned()))
+    }
+}

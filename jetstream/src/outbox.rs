@@ -1,0 +1,142 @@
+//! The outbox: events are written in the transaction that decided them, and published
+//! after its commit (R7). Rows stay, so that what a broker lost can be said again.
+
+use bytes::Bytes;
+use events::{Envelope, EventId, catalog};
+use sea_orm::QueryResult;
+use uuid::Uuid;
+
+use crate::bulk::{Column, Rows};
+use crate::database::{Database, Tx};
+use crate::event::Emission;
+use crate::fault::Fault;
+
+/// An event that has committed and is to be published.
+#[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    pub(crate) envelope: Envelope,
+    pub(crate) turn: String,
+}
+
+const COLUMNS: &[(&str, Column)] = &[
+    ("pseq", Column::Int),
+    ("event_id", Column::Id),
+    ("subject", Column::Text),
+    ("aggregate", Column::Text),
+    ("correlation", Column::Id),
+    ("causation", Column::Id),
+    ("traceparent", Column::Text),
+    ("turn", Column::Text),
+    ("decided_at", Column::Int),
+    ("body", Column::Bytes),
+];
+
+const SELECTED: &str = "pseq, event_id, subject, aggregate, correlation, causation, traceparent, \
+                        turn, decided_at, body";
+
+/// Appends events to the outbox; the last statements of the transaction, because the
+/// counter that makes the numbers gapless is locked from here to the commit.
+pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Committed>, Fault> {
+    let Ok(count) = i64::try_from(emissions.len()) else {
+        return Err(Fault::Permanent("too many events at once".to_owned()));
+    };
+    if count == 0 {
+        return Ok(vec![]);
+    }
+    let sql = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq";
+    let rows = tx.query(sql, vec![count.into()]).await?;
+    let row = rows.first().ok_or_else(|| Fault::Permanent("no producer row".to_owned()))?;
+    let last: i64 = row.try_get("", "pseq")?;
+
+    let mut rows = Rows::of(COLUMNS);
+    let mut committed = Vec::with_capacity(emissions.len());
+    for (pseq, emission) in (last - count + 1..).zip(emissions) {
+        let event = number(emission, pseq, tx.now());
+        rows.push([
+            pseq.into(),
+            event.envelope.id.0.into(),
+            event.envelope.entry.subject.into(),
+            event.envelope.aggregate.clone().into(),
+            event.envelope.correlation.into(),
+            event.envelope.causation.map_or(Uuid::nil(), |id| id.0).into(),
+            event.envelope.traceparent.clone().unwrap_or_default().into(),
+            event.turn.clone().into(),
+            tx.now().into(),
+            event.envelope.body.to_vec().into(),
+        ]);
+        committed.push(event);
+    }
+    let sql = format!("INSERT INTO outbox ({SELECTED}) SELECT {SELECTED} FROM v");
+    tx.run(rows, &sql, vec![]).await?;
+    Ok(committed)
+}
+
+/// Rows that were decided before `before` and are not published, oldest first.
+pub(crate) async fn unpublished(
+    database: &Database,
+    before: i64,
+    after_pseq: i64,
+    limit: i64,
+) -> Result<Vec<Committed>, Fault> {
+    let sql = format!(
+        "SELECT {SELECTED} FROM outbox
+         WHERE published_at IS NULL AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3"
+    );
+    let rows = database
+        .query(&sql, vec![after_pseq.into(), before.into(), limit.into()])
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Marks rows as published, once the broker has acknowledged them.
+pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault> {
+    let mut rows = Rows::of(&[("pseq", Column::Int)]);
+    for pseq in pseqs {
+        rows.push([(*pseq).into()]);
+    }
+    let sql = "UPDATE outbox SET published_at = $1 FROM v WHERE outbox.pseq = v.pseq";
+    let now = database.clock().now();
+    database.run(rows, sql, vec![now.into()]).await?;
+    Ok(())
+}
+
+fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
+    Committed {
+        turn: emission.turn.map(|turn| turn.to_header()).unwrap_or_default(),
+        envelope: Envelope {
+            id: emission.id,
+            entry: emission.entry,
+            aggregate: emission.aggregate,
+            correlation: emission.correlation,
+            causation: emission.causation,
+            time: now,
+            pseq,
+            traceparent: emission.traceparent,
+            body: emission.body,
+        },
+    }
+}
+
+fn read(row: &QueryResult) -> Result<Committed, Fault> {
+    let subject: String = row.try_get("", "subject")?;
+    let entry = catalog::by_subject(&subject).ok_or_else(|| {
+        Fault::Permanent(format!("the outbox holds an event on `{subject}`, which is unknown"))
+    })?;
+    let causation: Uuid = row.try_get("", "causation")?;
+    let traceparent: String = row.try_get("", "traceparent")?;
+    let body: Vec<u8> = row.try_get("", "body")?;
+    Ok(Committed {
+        turn: row.try_get("", "turn")?,
+        envelope: Envelope {
+            id: EventId(row.try_get("", "event_id")?),
+            entry,
+            aggregate: row.try_get("", "aggregate")?,
+            correlation: row.try_get("", "correlation")?,
+            causation: (!causation.is_nil()).then_some(EventId(causation)),
+            time: row.try_get("", "decided_at")?,
+            pseq: row.try_get("", "pseq")?,
+            traceparent: (!traceparent.is_empty()).then_some(traceparent),
+            body: Bytes::from(body),
+        },
+    })
+}

@@ -1,0 +1,210 @@
+//! The relay: publishes what has committed, and marks it once the broker has
+//! acknowledged it.
+//!
+//! Two ways lead here. What an instance commits, it publishes itself, at once, through
+//! a bounded window; nobody waits for it. What a crash or a broker that was away left,
+//! a sweep takes up. Both may publish the same event: it has the same message id, and
+//! its consumers know it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::message::PublishMessage;
+use events::envelope::CONTENT_TYPE;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::millis;
+use crate::database::Database;
+use crate::outbox::{self, Committed};
+
+/// The header that says flow and needed steps, so that an event that is not a
+/// consumer's turn need not be decoded.
+pub(crate) const TURN: &str = "Turn";
+/// The W3C trace context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+// Far more events in flight starve consumers; far fewer leave the wire idle.
+const WINDOW: usize = 1024;
+// Batches that may wait for the window. Beyond, the sweep takes them from the database.
+const QUEUE: usize = 256;
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_AGE: Duration = Duration::from_secs(1);
+const SWEEP_BATCH: i64 = 1000;
+
+/// Hands committed events to the publisher.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    queue: mpsc::Sender<Vec<Committed>>,
+    in_flight: InFlight,
+}
+
+// Numbers of the rows that the publisher of this process has in hand.
+type InFlight = Arc<Mutex<HashSet<i64>>>;
+
+impl Relay {
+    /// Starts the publisher and the sweep. They end when `stop` is canceled and what is
+    /// in hand is published, or when `deadline` passes after that.
+    pub(crate) fn start(
+        broker: jetstream::Context,
+        database: Database,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (queue, incoming) = mpsc::channel(QUEUE);
+        let (acked, to_mark) = mpsc::unbounded_channel();
+        let in_flight = InFlight::default();
+        let relay = Self {
+            queue,
+            in_flight: in_flight.clone(),
+        };
+        tasks.spawn(publish(broker, incoming, acked, in_flight.clone(), stop.clone()));
+        tasks.spawn(mark(database.clone(), to_mark, in_flight));
+        tasks.spawn(relay.clone().sweep(database, stop));
+        relay
+    }
+
+    /// Publishes what has just committed. Never waits: when the window is full, or the
+    /// process ends, the sweep finds the rows.
+    pub(crate) fn publish(&self, events: Vec<Committed>) {
+        if events.is_empty() {
+            return;
+        }
+        if let Ok(place) = self.queue.try_reserve() {
+            place.send(self.take_in_hand(events));
+        }
+    }
+
+    fn take_in_hand(&self, events: Vec<Committed>) -> Vec<Committed> {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = events.into_iter().filter(|e| in_flight.insert(e.envelope.pseq));
+        fresh.collect()
+    }
+
+    async fn sweep(self, database: Database, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(SWEEP_EVERY);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            if let Err(fault) = self.sweep_once(&database).await {
+                tracing::warn!(%fault, "the sweep of unpublished events failed; it is tried again");
+            }
+        }
+    }
+
+    async fn sweep_once(&self, database: &Database) -> Result<(), crate::fault::Fault> {
+        let before = database.clock().now() - millis(SWEEP_AGE);
+        let mut after = 0;
+        loop {
+            let rows = outbox::unpublished(database, before, after, SWEEP_BATCH).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.envelope.pseq;
+            let rows = self.take_in_hand(rows);
+            if !rows.is_empty() {
+                tracing::info!(count = rows.len(), "publishing events that were left unpublished");
+                if self.queue.send(rows).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn publish(
+    broker: jetstream::Context,
+    mut incoming: mpsc::Receiver<Vec<Committed>>,
+    acked: mpsc::UnboundedSender<Marked>,
+    in_flight: InFlight,
+    stop: CancellationToken,
+) {
+    let mut window = FuturesUnordered::new();
+    let finish = |result: Result<i64, i64>| match result {
+        Ok(pseq) => drop(acked.send(Marked(pseq))),
+        // Not acknowledged: it may or may not be stored. The sweep says it again.
+        Err(pseq) => {
+            in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&pseq);
+        }
+    };
+    loop {
+        let batch = tokio::select! {
+            biased;
+            Some(result) = window.next(), if !window.is_empty() => { finish(result); continue; }
+            batch = incoming.recv() => batch,
+            () = stop.cancelled(), if window.is_empty() => match incoming.try_recv() {
+                Ok(batch) => Some(batch),
+                Err(_) => None,
+            },
+        };
+        let Some(batch) = batch else { break };
+        for event in batch {
+            while window.len() >= WINDOW {
+                if let Some(result) = window.next().await {
+                    finish(result);
+                }
+            }
+            window.push(publish_one(broker.clone(), event));
+        }
+    }
+    while let Some(result) = window.next().await {
+        finish(result);
+    }
+}
+
+/// Publishes one event; the number of its row, as acknowledged or not.
+async fn publish_one(broker: jetstream::Context, event: Committed) -> Result<i64, i64> {
+    let pseq = event.envelope.pseq;
+    let subject = event.envelope.entry.subject;
+    let sent = broker.send_publish(subject, message(&event)).await;
+    let result = match sent {
+        Ok(acknowledged) => acknowledged.await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(_) => Ok(pseq),
+        Err(error) => {
+            let id = event.envelope.id;
+            tracing::warn!(event.id = %id, subject, %error, "not published; it is tried again");
+            Err(pseq)
+        }
+    }
+}
+
+fn message(event: &Committed) -> PublishMessage {
+    let mut message = PublishMessage::build()
+        .payload(event.envelope.encode())
+        .message_id(event.envelope.id.to_string())
+        .header("content-type", CONTENT_TYPE);
+    if !event.turn.is_empty() {
+        message = message.header(TURN, event.turn.as_str());
+    }
+    if let Some(trace) = &event.envelope.traceparent {
+        message = message.header(TRACEPARENT, trace.as_str());
+    }
+    message
+}
+
+struct Marked(i64);
+
+/// Marks what was acknowledged, all that has come together in one statement.
+async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Marked>, in_flight: InFlight) {
+    let mut some = Vec::new();
+    while acked.recv_many(&mut some, SWEEP_BATCH as usize).await > 0 {
+        let pseqs: Vec<_> = some.drain(..).map(|marked| marked.0).collect();
+        if let Err(fault) = outbox::mark(&database, &pseqs).await {
+            // Published, but not marked: the sweep publishes it again, under the same id.
+            tracing::warn!(%fault, count = pseqs.len(), "published events could not be marked");
+        }
+        let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        for pseq in pseqs {
+            in_flight.remove(&pseq);
+        }
+    }
+}

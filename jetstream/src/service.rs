@@ -1,0 +1,312 @@
+//! A service as a value: it is built, then run, so that one process can hold all five
+//! and a test holds them the way production does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream;
+use axum::Router;
+use events::Flow;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use sea_orm_migration::MigrationTrait;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticator;
+use crate::batch::Work;
+use crate::consumer::Consumer;
+use crate::database::{Database, DatabaseError, Location, Tx};
+use crate::event::Emission;
+use crate::fault::Fault;
+use crate::intake::{Commands, Intake};
+use crate::outbox;
+use crate::relay::Relay;
+use crate::subscription::Subscription;
+use crate::topology::ConsumerSpec;
+
+/// What can be configured for every service; the defaults are those of production.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The flows that orders may ask for; the first is the default.
+    pub flows: Vec<Flow>,
+    /// An order that is not decided by then is canceled.
+    pub order_deadline: Duration,
+    /// Compensation is asked for again after these times, then given up.
+    pub compensation_deadlines: Vec<Duration>,
+    /// How long a confirmed order can be canceled.
+    pub cancel_window: Duration,
+    /// PENDING or COMPENSATING orders that a user may have at once.
+    pub open_orders_per_user: u32,
+    /// The address of Jaeger's user interface, for links.
+    pub jaeger_url: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            flows: Flow::ALL.to_vec(),
+            order_deadline: Duration::from_secs(20),
+            compensation_deadlines: [5, 15, 45].map(Duration::from_secs).to_vec(),
+            cancel_window: Duration::from_secs(600),
+            open_orders_per_user: 1,
+            jaeger_url: None,
+        }
+    }
+}
+
+/// A service, not yet running: all that makes it what it is.
+#[derive(Clone, Copy)]
+pub struct Service {
+    /// Its name, the name of its consumer and of its database.
+    pub name: &'static str,
+    /// Its tables.
+    pub migrations: fn() -> Vec<Box<dyn MigrationTrait>>,
+    /// What it listens to.
+    pub subscriptions: fn(&Settings) -> Vec<Subscription>,
+    /// Its HTTP routes; it may start timers here.
+    pub routes: fn(&Shell) -> Router,
+}
+
+/// What a running service works with; cheap to clone.
+#[derive(Clone)]
+pub struct Shell(Arc<Inner>);
+
+struct Inner {
+    name: &'static str,
+    settings: Settings,
+    database: Database,
+    broker: jetstream::Context,
+    auth: Authenticator,
+    relay: Relay,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    failed: CancellationToken,
+    database_up: AtomicBool,
+}
+
+/// A running service.
+pub struct Running {
+    shell: Shell,
+    router: Router,
+    relay_tasks: TaskTracker,
+    relay_stop: CancellationToken,
+}
+
+/// What a service needs from outside.
+pub struct Surroundings {
+    /// What can be configured.
+    pub settings: Settings,
+    /// Where its database is.
+    pub location: Location,
+    /// The connection to the broker.
+    pub broker: jetstream::Context,
+    /// Who may do what.
+    pub auth: Authenticator,
+}
+
+impl Service {
+    /// Its durable consumer.
+    #[must_use]
+    pub fn consumer(&self, settings: &Settings) -> ConsumerSpec {
+        let subscriptions = (self.subscriptions)(settings);
+        let filters = subscriptions.iter().flat_map(|s| s.filters().to_vec());
+        ConsumerSpec::new(self.name, filters)
+    }
+
+    /// Opens the database, brings its tables up to date, and begins to listen.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub async fn start(&self, surroundings: Surroundings) -> Result<Running, DatabaseError> {
+        let Surroundings { settings, location, broker, auth } = surroundings;
+        let database = Database::open(self.name, &location, self.migrations).await?;
+        let (relay_tasks, relay_stop) = (TaskTracker::new(), CancellationToken::new());
+        let relay = Relay::start(broker.clone(), database.clone(), relay_stop.clone(), &relay_tasks);
+        let shell = Shell(Arc::new(Inner {
+            name: self.name,
+            database: database.clone(),
+            broker: broker.clone(),
+            auth,
+            relay: relay.clone(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            failed: CancellationToken::new(),
+            database_up: AtomicBool::new(true),
+            settings,
+        }));
+        let work = Arc::new(Work {
+            consumer: self.name.to_owned(),
+            database,
+            subscriptions: (self.subscriptions)(shell.settings()),
+        });
+        if !work.subscriptions.is_empty() {
+            let stop = shell.stopping();
+            shell.spawn("consumer", Consumer { broker, work, relay, stop }.run());
+        }
+        shell.every("database clock", Duration::from_secs(5), |shell| {
+            async move {
+                let read = shell.database().read_clock().await;
+                shell.0.database_up.store(read.is_ok(), Ordering::Relaxed);
+                read
+            }
+            .boxed()
+        });
+        let router = (self.routes)(&shell);
+        Ok(Running { shell, router, relay_tasks, relay_stop })
+    }
+}
+
+impl Shell {
+    /// The name of the service.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// What can be configured.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The service's database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    /// The connection to the broker, for reading the stream.
+    #[must_use]
+    pub fn broker(&self) -> &jetstream::Context {
+        &self.0.broker
+    }
+
+    pub(crate) fn auth(&self) -> &Authenticator {
+        &self.0.auth
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn begin(&self) -> Result<Tx, Fault> {
+        self.0.database.begin().await
+    }
+
+    /// Commits a transaction with the events that it decided, and has them published.
+    /// There is no other way to commit, and no way to publish without one.
+    ///
+    /// # Errors
+    /// When the commit fails: then nothing has happened.
+    pub async fn commit(&self, tx: Tx, emissions: Vec<Emission>) -> Result<(), Fault> {
+        let committed = outbox::append(&tx, emissions).await?;
+        tx.commit().await?;
+        self.0.relay.publish(committed);
+        Ok(())
+    }
+
+    /// Starts an intake for commands from outside.
+    pub fn intake<C: Commands>(&self, commands: C) -> Intake<C> {
+        Intake::start(self, commands)
+    }
+
+    /// Canceled when the service is to stop.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.stop.clone()
+    }
+
+    /// Runs a task as long as the service; one that panics takes the service down, so
+    /// that its death is not overlooked.
+    pub fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let shell = self.clone();
+        self.0.tasks.spawn(async move {
+            let ended = std::panic::AssertUnwindSafe(task).catch_unwind().await;
+            if ended.is_err() {
+                tracing::error!(service = shell.name(), task = what, "a task panicked: stopping");
+                shell.0.failed.cancel();
+            }
+        });
+    }
+
+    /// Does something again and again; a fault is logged and tried again next time.
+    pub fn every(
+        &self,
+        what: &'static str,
+        period: Duration,
+        step: fn(Shell) -> BoxFuture<'static, Result<(), Fault>>,
+    ) {
+        let shell = self.clone();
+        self.spawn(what, async move {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = shell.0.stop.cancelled() => return,
+                    _ = interval.tick() => {}
+                }
+                if let Err(fault) = step(shell.clone()).await {
+                    tracing::warn!(service = shell.name(), timer = what, %fault, "tried again");
+                }
+            }
+        });
+    }
+
+    /// What is missing before the service can work; empty when it is ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if self.0.broker.client().connection_state() != State::Connected {
+            missing.push("nats");
+        }
+        if !self.0.database_up.load(Ordering::Relaxed) {
+            missing.push("database");
+        }
+        missing
+    }
+}
+
+impl Running {
+    /// What the service works with.
+    #[must_use]
+    pub fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    /// Its HTTP routes.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Waits until a task of the service has died.
+    pub async fn failed(&self) {
+        self.shell.0.failed.cancelled().await;
+    }
+
+    /// Stops pulling, finishes what is in hand, publishes what has committed, and closes
+    /// the database. What is not done by the deadline is left to the next start; whether
+    /// all was done.
+    pub async fn drain(self, deadline: Duration) -> bool {
+        let Self { shell, router, relay_tasks, relay_stop } = self;
+        drop(router);
+        let finish = async {
+            shell.0.stop.cancel();
+            shell.0.tasks.close();
+            shell.0.tasks.wait().await;
+            relay_stop.cancel();
+            relay_tasks.close();
+            relay_tasks.wait().await;
+        };
+        let finished = tokio::time::timeout(deadline, finish).await.is_ok();
+        if !finished {
+            tracing::warn!(service = shell.name(), "not all was done before the deadline");
+        }
+        let _ = shell.0.broker.client().flush().await;
+        shell.0.database.clone().close().await;
+        finished
+    }
+}
