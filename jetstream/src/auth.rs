@@ -79,8 +79,13 @@ impl DevelopmentKey {
     }
 
     fn from_pem(pem: &str) -> Option<Self> {
-        let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-        let der = base64::engine::general_purpose::STANDARD.decode(body.trim()).ok()?;
+        let body: String = pem
+            .lines()
+            .filter(|line| !line.starts_with("-----"))
+            .collect();
+        let der = base64::engine::general_purpose::STANDARD
+            .decode(body.trim())
+            .ok()?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).ok()?;
         Some(Self {
             signing: EncodingKey::from_ed_der(&der),

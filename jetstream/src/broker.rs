@@ -43,6 +43,8 @@ pub async fn connect(url: &str, name: &str) -> Result<jetstream::Context, Connec
 }
 
 fn backoff(attempts: usize) -> Duration {
-    let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+    let exponent = u32::try_from(attempts.saturating_sub(1))
+        .unwrap_or(u32::MAX)
+        .min(5);
     Duration::from_millis(50 << exponent)
 }

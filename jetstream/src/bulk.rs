@@ -107,9 +107,10 @@ impl Rows {
         let mut text = format!("WITH v({}) AS (", names.join(", "));
         match backend {
             DbBackend::Postgres => {
-                let arrays = self.columns.iter().enumerate().map(|(i, (_, column))| {
-                    format!("${}::{}[]", first + i, column.postgres().0)
-                });
+                let arrays =
+                    self.columns.iter().enumerate().map(|(i, (_, column))| {
+                        format!("${}::{}[]", first + i, column.postgres().0)
+                    });
                 let arrays: Vec<_> = arrays.collect();
                 let _ = write!(text, "SELECT * FROM UNNEST({})", arrays.join(", "));
                 for ((_, column), cells) in self.columns.iter().zip(self.values) {
@@ -156,7 +157,11 @@ mod tests {
 
     #[test]
     fn on_postgres_the_text_does_not_depend_on_the_number_of_rows() {
-        let s = rows().statement(DbBackend::Postgres, "SELECT * FROM v WHERE n > $1", vec![0_i64.into()]);
+        let s = rows().statement(
+            DbBackend::Postgres,
+            "SELECT * FROM v WHERE n > $1",
+            vec![0_i64.into()],
+        );
         assert_eq!(
             s.sql,
             "WITH v(k, n) AS (SELECT * FROM UNNEST($2::text[], $3::bigint[])) SELECT * FROM v WHERE n > $1"
@@ -166,7 +171,11 @@ mod tests {
 
     #[test]
     fn on_sqlite_it_is_a_list_of_values() {
-        let s = rows().statement(DbBackend::Sqlite, "SELECT * FROM v WHERE n > $1", vec![0_i64.into()]);
+        let s = rows().statement(
+            DbBackend::Sqlite,
+            "SELECT * FROM v WHERE n > $1",
+            vec![0_i64.into()],
+        );
         assert_eq!(
             s.sql,
             "WITH v(k, n) AS (VALUES ($2, $3), ($4, $5)) SELECT * FROM v WHERE n > $1"

@@ -59,7 +59,8 @@ impl Consumer {
                 Err(error) => {
                     let durable = &self.work.consumer;
                     tracing::warn!(
-                        durable, error,
+                        durable,
+                        error,
                         "the consumer cannot be used; if it was never provisioned, run \
                          `ensemble provision`"
                     );
@@ -145,7 +146,8 @@ impl Consumer {
             Outcome::Failed(fault, attempts) => {
                 let [pulled] = alone;
                 let envelope = &pulled.item.delivery.envelope;
-                self.bury(pulled.message, Some(envelope), &fault, attempts).await;
+                self.bury(pulled.message, Some(envelope), &fault, attempts)
+                    .await;
             }
         }
     }
@@ -179,7 +181,9 @@ impl Consumer {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(conflicts)).await;
                 }
-                Fault::Permanent(_) => return Outcome::Failed(fault, failures_as_u32(failures) + 1),
+                Fault::Permanent(_) => {
+                    return Outcome::Failed(fault, failures_as_u32(failures) + 1);
+                }
                 Fault::Conflict(_) | Fault::Unexpected(_) => {
                     failures += 1;
                     if failures >= tries {
@@ -194,12 +198,21 @@ impl Consumer {
     /// What a message says; nothing when it is not this service's turn.
     fn read(&self, message: &Message) -> Result<Option<Item>, Fault> {
         let subject = message.subject.as_str();
-        let Some(index) = self.work.subscriptions.iter().position(|s| s.hears(subject)) else {
+        let Some(index) = self
+            .work
+            .subscriptions
+            .iter()
+            .position(|s| s.hears(subject))
+        else {
             return Err(Fault::Permanent(format!("no subscription hears {subject}")));
         };
         let entry = catalog::by_subject(subject)
             .ok_or_else(|| Fault::Permanent(format!("no event is said on {subject}")))?;
-        let route = match message.headers.as_ref().and_then(|headers| headers.get(TURN)) {
+        let route = match message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(TURN))
+        {
             Some(value) => Some(Route::from_header(value.as_str())?),
             None => None,
         };
@@ -311,15 +324,24 @@ fn letter(
         let headers = message.headers.as_ref()?;
         Some(headers.get(name)?.as_str().to_owned())
     };
-    let names = ["Nats-Msg-Id", "content-type", TURN, crate::relay::TRACEPARENT];
-    let headers = names.iter().filter_map(|name| Some(((*name).to_owned(), header(name)?.into())));
+    let names = [
+        "Nats-Msg-Id",
+        "content-type",
+        TURN,
+        crate::relay::TRACEPARENT,
+    ];
+    let headers = names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), header(name)?.into())));
     DeadLetter {
         event_id: header("Nats-Msg-Id").unwrap_or_default(),
         subject: message.subject.to_string(),
         headers: serde_json::Value::Object(headers.collect()).to_string(),
         payload: message.payload.to_vec(),
         stream_sequence: message.info().map(|info| info.stream_sequence).unwrap_or(0),
-        correlation: envelope.map(|e| e.correlation.to_string()).unwrap_or_default(),
+        correlation: envelope
+            .map(|e| e.correlation.to_string())
+            .unwrap_or_default(),
         kind: fault.kind(),
         reason: fault.to_string(),
         attempts,

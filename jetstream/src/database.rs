@@ -102,7 +102,9 @@ impl Database {
                 (writer, reader, Some(Arc::new(lock)))
             }
             Location::Postgres(url) => {
-                let pool = connect_postgres(service, url).await.map_err(|e| unreachable(&e))?;
+                let pool = connect_postgres(service, url)
+                    .await
+                    .map_err(|e| unreachable(&e))?;
                 (pool.clone(), pool, None)
             }
         };
@@ -204,7 +206,8 @@ impl Database {
     pub async fn read_clock(&self) -> Result<(), Fault> {
         let now = match self.backend() {
             DbBackend::Postgres => {
-                let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now";
+                let sql =
+                    "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now";
                 let rows = self.query(sql, vec![]).await?;
                 match rows.first() {
                     Some(row) => row.try_get("", "now")?,
@@ -320,7 +323,12 @@ fn lock(file: &Path) -> Result<File, DatabaseError> {
         })?;
     }
     let mut options = OpenOptions::new();
-    let lock = options.create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
+    let lock = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(unwritable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(DatabaseError::InUse(file.to_owned())),

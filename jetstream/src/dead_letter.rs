@@ -34,7 +34,9 @@ pub(crate) async fn keep(
         letter.subject.into(),
         letter.headers.into(),
         letter.payload.into(),
-        i64::try_from(letter.stream_sequence).unwrap_or(i64::MAX).into(),
+        i64::try_from(letter.stream_sequence)
+            .unwrap_or(i64::MAX)
+            .into(),
         letter.correlation.into(),
         letter.kind.into(),
         letter.reason.into(),

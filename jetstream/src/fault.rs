@@ -69,8 +69,12 @@ impl From<DbErr> for Fault {
 fn classify(error: &sea_orm::sqlx::Error, text: String) -> Fault {
     use sea_orm::sqlx::Error;
     match error {
-        Error::Io(_) | Error::Tls(_) | Error::PoolTimedOut | Error::PoolClosed
-        | Error::WorkerCrashed | Error::Protocol(_) => Fault::Away(text),
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::Protocol(_) => Fault::Away(text),
         Error::Database(e) => match e.code().as_deref() {
             // PostgreSQL: serialization failure, deadlock, unique violation (an insert
             // that lost a race). SQLite: busy, locked, and their extended codes.
@@ -82,7 +86,10 @@ fn classify(error: &sea_orm::sqlx::Error, text: String) -> Fault {
             Some(code)
                 if code.starts_with("08")
                     || code.starts_with("57P")
-                    || matches!(code, "53300" | "53100" | "57014" | "10" | "13" | "14" | "25006") =>
+                    || matches!(
+                        code,
+                        "53300" | "53100" | "57014" | "10" | "13" | "14" | "25006"
+                    ) =>
             {
                 Fault::Away(text)
             }

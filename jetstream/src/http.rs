@@ -41,8 +41,12 @@ impl Problem {
     /// 422: a field breaks a rule.
     #[must_use]
     pub fn invalid(field: &str, rule: &str) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID", format!("{field} {rule}"))
-            .with("field", field)
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "INVALID",
+            format!("{field} {rule}"),
+        )
+        .with("field", field)
     }
 
     /// 422: well-formed, but known to be wrong.
@@ -60,7 +64,11 @@ impl Problem {
     /// 404.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no such {what}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NOT_FOUND",
+            format!("there is no such {what}"),
+        )
     }
 
     /// 403.
@@ -115,7 +123,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut body = self.facts;
         body.insert("type".to_owned(), "about:blank".into());
-        body.insert("title".to_owned(), self.status.canonical_reason().unwrap_or("").into());
+        body.insert(
+            "title".to_owned(),
+            self.status.canonical_reason().unwrap_or("").into(),
+        );
         body.insert("status".to_owned(), self.status.as_u16().into());
         body.insert("code".to_owned(), self.code.into());
         body.insert("detail".to_owned(), self.detail.into());
@@ -140,16 +151,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "TOO_LARGE",
-                    format!("a body may have at most {BODY_LIMIT} bytes"),
-                ),
-                _ => Problem::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body is cut off"),
-            }
-        })?;
+        let bytes =
+            Bytes::from_request(request, state)
+                .await
+                .map_err(|rejection| match rejection.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        "TOO_LARGE",
+                        format!("a body may have at most {BODY_LIMIT} bytes"),
+                    ),
+                    _ => Problem::new(
+                        StatusCode::BAD_REQUEST,
+                        "BAD_REQUEST",
+                        "the body is cut off",
+                    ),
+                })?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -197,7 +213,10 @@ impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for
 pub fn router(services: Vec<(Shell, Router)>) -> Router {
     let shells: Vec<Shell> = services.iter().map(|(shell, _)| shell.clone()).collect();
     let mut router = Router::new()
-        .route("/health/live", get(|| async { Json(json!({ "status": "live" })) }))
+        .route(
+            "/health/live",
+            get(|| async { Json(json!({ "status": "live" })) }),
+        )
         .route("/health/ready", get(move || ready(shells.clone())));
     for (_, routes) in services {
         router = router.merge(routes);
@@ -215,14 +234,23 @@ pub fn router(services: Vec<(Shell, Router)>) -> Router {
 async fn ready(shells: Vec<Shell>) -> Response {
     let services: Map<String, Value> = shells
         .iter()
-        .map(|shell| (shell.name().to_owned(), json!({ "missing": shell.missing() })))
+        .map(|shell| {
+            (
+                shell.name().to_owned(),
+                json!({ "missing": shell.missing() }),
+            )
+        })
         .collect();
     let ready = shells.iter().all(|shell| shell.missing().is_empty());
     let (status, word) = match ready {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    (status, Json(json!({ "status": word, "services": services }))).into_response()
+    (
+        status,
+        Json(json!({ "status": word, "services": services })),
+    )
+        .into_response()
 }
 
 /// The span of a request: the root of the trace of what it sets off.
@@ -243,4 +271,34 @@ async fn traced(request: Request, next: axum::middleware::Next) -> Response {
         crate::telemetry::follow(&span, parent);
     }
     next.run(request).instrument(span).await
+}
+
+/// Checks that a number lies within its limits.
+///
+/// # Errors
+/// 422 that names the field and the limits.
+pub fn between(field: &str, value: i64, least: i64, most: i64) -> Result<(), Problem> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(Problem::invalid(
+            field,
+            &format!("must be {least} to {most}"),
+        )),
+    }
+}
+
+/// Checks the length of a text.
+///
+/// # Errors
+/// 422 that names the field and the limits.
+pub fn text(field: &str, value: &str, least: usize) -> Result<(), Problem> {
+    const MOST: usize = 200;
+    let length = value.chars().count();
+    match (least..=MOST).contains(&length) && !value.chars().any(char::is_control) {
+        true => Ok(()),
+        false => {
+            let rule = format!("must be {least} to {MOST} characters, none of them control");
+            Err(Problem::invalid(field, &rule))
+        }
+    }
 }

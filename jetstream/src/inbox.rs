@@ -28,7 +28,9 @@ pub(crate) async fn record(
     let sql = "INSERT INTO processed_events (consumer, event_id, processed_at)
                SELECT CAST($1 AS TEXT), event_id, CAST($2 AS BIGINT) FROM v WHERE true
                ON CONFLICT DO NOTHING RETURNING event_id";
-    let inserted = tx.fetch(rows, sql, vec![consumer.into(), tx.now().into()]).await?;
+    let inserted = tx
+        .fetch(rows, sql, vec![consumer.into(), tx.now().into()])
+        .await?;
     let mut fresh = HashSet::with_capacity(inserted.len());
     for row in inserted {
         fresh.insert(row.try_get::<Uuid>("", "event_id")?);

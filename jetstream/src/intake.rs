@@ -76,7 +76,9 @@ impl<C: Commands> Intake<C> {
     pub async fn submit(&self, command: C::Command) -> Result<C::Answer, Fault> {
         let (answer, answered) = oneshot::channel();
         let busy = |_| Fault::Away("too many requests are waiting".to_owned());
-        self.queue.try_send(Waiting { command, answer }).map_err(busy)?;
+        self.queue
+            .try_send(Waiting { command, answer })
+            .map_err(busy)?;
         answered
             .await
             .unwrap_or_else(|_| Err(Fault::Away("the service is stopping".to_owned())))
@@ -101,8 +103,10 @@ async fn run<C: Commands>(
         if count == 0 {
             return;
         }
-        let (asked, answers): (Vec<_>, Vec<_>) =
-            group.drain(..).map(|waiting| (waiting.command, waiting.answer)).unzip();
+        let (asked, answers): (Vec<_>, Vec<_>) = group
+            .drain(..)
+            .map(|waiting| (waiting.command, waiting.answer))
+            .unzip();
         match decide(&shell, commands.as_ref(), &asked).await {
             Ok(decided) => {
                 for (answer, waiting) in decided.into_iter().zip(answers) {
@@ -122,7 +126,9 @@ async fn run<C: Commands>(
                 for (command, waiting) in asked.into_iter().zip(answers) {
                     let decided = decide(&shell, commands.as_ref(), &[command]).await;
                     let one = decided.and_then(|mut answers| {
-                        answers.pop().ok_or_else(|| Fault::Permanent("no answer".to_owned()))
+                        answers
+                            .pop()
+                            .ok_or_else(|| Fault::Permanent("no answer".to_owned()))
                     });
                     let _ = waiting.send(one);
                 }

@@ -23,6 +23,7 @@ mod inbox;
 pub mod intake;
 pub mod migration;
 mod outbox;
+pub mod page;
 pub mod participant;
 mod relay;
 pub mod service;

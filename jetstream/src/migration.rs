@@ -92,8 +92,4 @@ impl MigrationTrait for RuntimeTables {
         )
         .await
     }
-
-    async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("the runtime's tables are never dropped".to_owned()))
-    }
 }

@@ -45,7 +45,9 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
     }
     let sql = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq";
     let rows = tx.query(sql, vec![count.into()]).await?;
-    let row = rows.first().ok_or_else(|| Fault::Permanent("no producer row".to_owned()))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Fault::Permanent("no producer row".to_owned()))?;
     let last: i64 = row.try_get("", "pseq")?;
 
     let mut rows = Rows::of(COLUMNS);
@@ -58,8 +60,17 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
             event.envelope.entry.subject.into(),
             event.envelope.aggregate.clone().into(),
             event.envelope.correlation.into(),
-            event.envelope.causation.map_or(Uuid::nil(), |id| id.0).into(),
-            event.envelope.traceparent.clone().unwrap_or_default().into(),
+            event
+                .envelope
+                .causation
+                .map_or(Uuid::nil(), |id| id.0)
+                .into(),
+            event
+                .envelope
+                .traceparent
+                .clone()
+                .unwrap_or_default()
+                .into(),
             event.turn.clone().into(),
             tx.now().into(),
             event.envelope.body.to_vec().into(),
@@ -102,7 +113,10 @@ pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault
 
 fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
     Committed {
-        turn: emission.turn.map(|turn| turn.to_header()).unwrap_or_default(),
+        turn: emission
+            .turn
+            .map(|turn| turn.to_header())
+            .unwrap_or_default(),
         envelope: Envelope {
             id: emission.id,
             entry: emission.entry,
@@ -120,7 +134,9 @@ fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
 fn read(row: &QueryResult) -> Result<Committed, Fault> {
     let subject: String = row.try_get("", "subject")?;
     let entry = catalog::by_subject(&subject).ok_or_else(|| {
-        Fault::Permanent(format!("the outbox holds an event on `{subject}`, which is unknown"))
+        Fault::Permanent(format!(
+            "the outbox holds an event on `{subject}`, which is unknown"
+        ))
     })?;
     let causation: Uuid = row.try_get("", "causation")?;
     let traceparent: String = row.try_get("", "traceparent")?;

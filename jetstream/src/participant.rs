@@ -170,7 +170,9 @@ impl<P: Participant> Protocol<P> {
         holds: &mut HashMap<Uuid, Row<P::Held>>,
         resources: &mut P::Resources,
     ) -> Result<Option<Emission>, Fault> {
-        let Asked { signal, context, .. } = asked;
+        let Asked {
+            signal, context, ..
+        } = asked;
         let id = context.order_id.0;
         let row = holds.get(&id);
         let answered = row.map_or(0, |row| row.answered);
@@ -181,7 +183,10 @@ impl<P: Participant> Protocol<P> {
         match hold::decide(row.map(|row| row.state), answered, *signal) {
             Move::Silent => return Ok(None),
             Move::Contradiction(what) => {
-                return Err(Fault::Permanent(format!("{what} (order {id}, step {})", P::STEP)));
+                return Err(Fault::Permanent(format!(
+                    "{what} (order {id}, step {})",
+                    P::STEP
+                )));
             }
             Move::Take => {
                 let row = match self.0.hold(resources, context, now) {
@@ -247,7 +252,9 @@ fn nothing_held(id: Uuid) -> Fault {
 
 /// What an event asks of this participant; nothing when it is not its turn.
 fn ask<P: Participant>(cause: &Delivery) -> Result<Option<Asked<'_>>, Fault> {
-    let Envelope { entry, body: bytes, .. } = &cause.envelope;
+    let Envelope {
+        entry, body: bytes, ..
+    } = &cause.envelope;
     let context = body::context(bytes.clone())?;
     let signal = match step::turn(P::STEP, context.route(), entry.kind) {
         Turn::NotMine => return Ok(None),
@@ -258,7 +265,11 @@ fn ask<P: Participant>(cause: &Delivery) -> Result<Option<Asked<'_>>, Fault> {
         },
         Turn::Undo => Signal::PeerRefused,
     };
-    Ok(Some(Asked { signal, context, cause }))
+    Ok(Some(Asked {
+        signal,
+        context,
+        cause,
+    }))
 }
 
 /// What the row says, as an event.
@@ -272,12 +283,21 @@ fn answer<P: Participant>(row: &Row<P::Held>, asked: &Asked<'_>, attempt: u32) -
         }
         Hold::Void | Hold::Released => {
             let nothing_to_undo = row.state == Hold::Void;
-            let undone = Undone { nothing_to_undo, attempt };
+            let undone = Undone {
+                nothing_to_undo,
+                attempt,
+            };
             (&step.undone, body::undone(&asked.context, undone))
         }
         Hold::Settled => return None,
     };
-    Some(Emission::of_order(entry, &asked.context, body, asked.cause, attempt))
+    Some(Emission::of_order(
+        entry,
+        &asked.context,
+        body,
+        asked.cause,
+        attempt,
+    ))
 }
 
 async fn load_holds<H: DeserializeOwned>(
@@ -334,8 +354,10 @@ async fn save_holds<H: Serialize>(
         ("settled_at", Column::Int),
         ("released_at", Column::Int),
     ]);
-    let contexts: HashMap<Uuid, &OrderContext> =
-        asked.iter().map(|a| (a.context.order_id.0, &a.context)).collect();
+    let contexts: HashMap<Uuid, &OrderContext> = asked
+        .iter()
+        .map(|a| (a.context.order_id.0, &a.context))
+        .collect();
     let mut changed: Vec<_> = holds.iter().filter(|(_, row)| row.changed).collect();
     changed.sort_unstable_by_key(|(id, _)| **id);
     for (id, row) in changed {
@@ -343,7 +365,13 @@ async fn save_holds<H: Serialize>(
         let answered = i64::from(row.answered);
         if row.stored {
             let (settled, released) = (row.settled_at.into(), row.released_at.into());
-            updates.push([(*id).into(), state.into(), answered.into(), settled, released]);
+            updates.push([
+                (*id).into(),
+                state.into(),
+                answered.into(),
+                settled,
+                released,
+            ]);
         } else if let Some(context) = contexts.get(id) {
             inserts.push([
                 (*id).into(),

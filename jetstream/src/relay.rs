@@ -63,7 +63,13 @@ impl Relay {
             queue,
             in_flight: in_flight.clone(),
         };
-        tasks.spawn(publish(broker, incoming, acked, in_flight.clone(), stop.clone()));
+        tasks.spawn(publish(
+            broker,
+            incoming,
+            acked,
+            in_flight.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(mark(database.clone(), to_mark, in_flight));
         tasks.spawn(relay.clone().sweep(database, stop));
         relay
@@ -81,8 +87,13 @@ impl Relay {
     }
 
     fn take_in_hand(&self, events: Vec<Committed>) -> Vec<Committed> {
-        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = events.into_iter().filter(|e| in_flight.insert(e.envelope.pseq));
+        let mut in_flight = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let fresh = events
+            .into_iter()
+            .filter(|e| in_flight.insert(e.envelope.pseq));
         fresh.collect()
     }
 
@@ -105,11 +116,16 @@ impl Relay {
         let mut after = 0;
         loop {
             let rows = outbox::unpublished(database, before, after, SWEEP_BATCH).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
             after = last.envelope.pseq;
             let rows = self.take_in_hand(rows);
             if !rows.is_empty() {
-                tracing::info!(count = rows.len(), "publishing events that were left unpublished");
+                tracing::info!(
+                    count = rows.len(),
+                    "publishing events that were left unpublished"
+                );
                 if self.queue.send(rows).await.is_err() {
                     return Ok(());
                 }
@@ -130,7 +146,10 @@ async fn publish(
         Ok(pseq) => drop(acked.send(Marked(pseq))),
         // Not acknowledged: it may or may not be stored. The sweep says it again.
         Err(pseq) => {
-            in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&pseq);
+            in_flight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&pseq);
         }
     };
     loop {

@@ -40,6 +40,9 @@ pub struct Settings {
     pub cancel_window: Duration,
     /// PENDING or COMPENSATING orders that a user may have at once.
     pub open_orders_per_user: u32,
+    /// Facts that outlive an order are said again when they are this old: well before
+    /// they age out of the stream.
+    pub facts_again_after: Duration,
     /// The address of Jaeger's user interface, for links.
     pub jaeger_url: Option<String>,
 }
@@ -52,6 +55,7 @@ impl Default for Settings {
             compensation_deadlines: [5, 15, 45].map(Duration::from_secs).to_vec(),
             cancel_window: Duration::from_secs(600),
             open_orders_per_user: 1,
+            facts_again_after: Duration::from_secs(7 * 24 * 60 * 60),
             jaeger_url: None,
         }
     }
@@ -121,10 +125,20 @@ impl Service {
     /// # Errors
     /// When the database cannot be used.
     pub async fn start(&self, surroundings: Surroundings) -> Result<Running, DatabaseError> {
-        let Surroundings { settings, location, broker, auth } = surroundings;
+        let Surroundings {
+            settings,
+            location,
+            broker,
+            auth,
+        } = surroundings;
         let database = Database::open(self.name, &location, self.migrations).await?;
         let (relay_tasks, relay_stop) = (TaskTracker::new(), CancellationToken::new());
-        let relay = Relay::start(broker.clone(), database.clone(), relay_stop.clone(), &relay_tasks);
+        let relay = Relay::start(
+            broker.clone(),
+            database.clone(),
+            relay_stop.clone(),
+            &relay_tasks,
+        );
         let shell = Shell(Arc::new(Inner {
             name: self.name,
             database: database.clone(),
@@ -144,7 +158,16 @@ impl Service {
         });
         if !work.subscriptions.is_empty() {
             let stop = shell.stopping();
-            shell.spawn("consumer", Consumer { broker, work, relay, stop }.run());
+            shell.spawn(
+                "consumer",
+                Consumer {
+                    broker,
+                    work,
+                    relay,
+                    stop,
+                }
+                .run(),
+            );
         }
         shell.every("database clock", Duration::from_secs(5), |shell| {
             async move {
@@ -155,7 +178,12 @@ impl Service {
             .boxed()
         });
         let router = (self.routes)(&shell);
-        Ok(Running { shell, router, relay_tasks, relay_stop })
+        Ok(Running {
+            shell,
+            router,
+            relay_tasks,
+            relay_stop,
+        })
     }
 }
 
@@ -226,7 +254,11 @@ impl Shell {
         self.0.tasks.spawn(async move {
             let ended = std::panic::AssertUnwindSafe(task).catch_unwind().await;
             if ended.is_err() {
-                tracing::error!(service = shell.name(), task = what, "a task panicked: stopping");
+                tracing::error!(
+                    service = shell.name(),
+                    task = what,
+                    "a task panicked: stopping"
+                );
                 shell.0.failed.cancel();
             }
         });
@@ -291,7 +323,12 @@ impl Running {
     /// the database. What is not done by the deadline is left to the next start; whether
     /// all was done.
     pub async fn drain(self, deadline: Duration) -> bool {
-        let Self { shell, router, relay_tasks, relay_stop } = self;
+        let Self {
+            shell,
+            router,
+            relay_tasks,
+            relay_stop,
+        } = self;
         drop(router);
         let finish = async {
             shell.0.stop.cancel();
@@ -303,7 +340,10 @@ impl Running {
         };
         let finished = tokio::time::timeout(deadline, finish).await.is_ok();
         if !finished {
-            tracing::warn!(service = shell.name(), "not all was done before the deadline");
+            tracing::warn!(
+                service = shell.name(),
+                "not all was done before the deadline"
+            );
         }
         let _ = shell.0.broker.client().flush().await;
         shell.0.database.clone().close().await;

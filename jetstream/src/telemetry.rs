@@ -42,9 +42,12 @@ pub struct Telemetry {
 /// # Errors
 /// When the endpoint is not a valid address, or logging was started before.
 pub fn start(options: &Options) -> Result<Telemetry, String> {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,sqlx=warn,sea_orm_migration=warn"));
-    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("info,async_nats=warn,sqlx=warn,sea_orm_migration=warn")
+    });
+    let logs = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let logs = match options.json {
         true => logs.json().boxed(),
         false => logs.boxed(),
@@ -54,10 +57,14 @@ pub fn start(options: &Options) -> Result<Telemetry, String> {
         None => None,
     };
     let traces = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("ensemble")).with_filter(
-            // Spans of our own, not those of the HTTP and gRPC libraries underneath.
-            tracing_subscriber::filter::filter_fn(|meta| meta.target().starts_with("jetstream")),
-        )
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("ensemble"))
+            .with_filter(
+                // Spans of our own, not those of the HTTP and gRPC libraries underneath.
+                tracing_subscriber::filter::filter_fn(|meta| {
+                    meta.target().starts_with("jetstream")
+                }),
+            )
     });
     tracing_subscriber::registry()
         .with(traces)
@@ -76,15 +83,23 @@ fn provider(options: &Options, endpoint: &str) -> Result<SdkTracerProvider, Stri
         .map_err(|error| format!("--otlp {endpoint} cannot be used: {error}"))?;
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.sampling))))
-        .with_resource(Resource::builder().with_service_name(options.name.clone()).build())
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+            options.sampling,
+        ))))
+        .with_resource(
+            Resource::builder()
+                .with_service_name(options.name.clone())
+                .build(),
+        )
         .build())
 }
 
 impl Telemetry {
     /// Sends what is left, for a few seconds at most.
     pub async fn stop(self) {
-        let Some(provider) = self.provider else { return };
+        let Some(provider) = self.provider else {
+            return;
+        };
         // It blocks on the exporter.
         let stopped = tokio::task::spawn_blocking(move || provider.shutdown());
         if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(5), stopped).await {
@@ -106,7 +121,11 @@ pub(crate) fn traceparent(span: &Span) -> Option<String> {
     let context = span.span_context();
     context.is_valid().then(|| {
         let flags = context.trace_flags().to_u8();
-        format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
+        format!(
+            "00-{}-{}-{flags:02x}",
+            context.trace_id(),
+            context.span_id()
+        )
     })
 }
 
@@ -128,9 +147,13 @@ pub(crate) fn follow(span: &Span, traceparent: &str) {
 
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
-    let (Some("00"), Some(trace), Some(span), Some(flags), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let (Some("00"), Some(trace), Some(span), Some(flags), None) = (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) else {
         return None;
     };
     let context = SpanContext::new(
@@ -152,7 +175,11 @@ mod tests {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert!(parse(good).is_some());
         assert_eq!(trace_id(good), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
-        for bad in ["", "00-0-0-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+        for bad in [
+            "",
+            "00-0-0-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }

@@ -99,7 +99,10 @@ pub async fn provision(
 fn stream_config(retention: Retention) -> stream::Config {
     stream::Config {
         name: catalog::STREAM.to_owned(),
-        subjects: catalog::stream_subjects().into_iter().map(str::to_owned).collect(),
+        subjects: catalog::stream_subjects()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         // Limits: the only retention that allows replay and late consumers, and that
         // remembers message ids over a restart.
         retention: stream::RetentionPolicy::Limits,

@@ -1,0 +1,16 @@
+//! What stock listens to.
+
+use jetstream::Settings;
+use jetstream::participant;
+use jetstream::subscription::Subscription;
+
+use crate::store::Stock;
+
+// order.created.pending   ─┐
+// order.confirmed          ├─► hold, settle or release units
+// order.canceled           │   → product.reserved, product.reserve.failed, product.released
+// *.*.failed              ─┘
+pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
+    let stock = Stock::new(settings.order_deadline);
+    vec![participant::subscription(stock, &settings.flows)]
+}
