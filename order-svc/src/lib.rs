@@ -1,1 +1,23 @@
+//! Order: accepts orders, joins the answers of the steps, and decides.
+//!
+//! It calls nobody and is called by nobody: it says that an order was created, and
+//! listens. `subscriptions` says what it listens to, `domain` what it decides, `store`
+//! how it is kept.
 
+mod api;
+pub mod domain;
+mod migration;
+mod placing;
+mod store;
+mod subscriptions;
+mod timers;
+
+use jetstream::Service;
+
+/// The service, to be started alone or beside others.
+pub const SERVICE: Service = Service {
+    name: "order",
+    migrations: migration::all,
+    subscriptions: subscriptions::all,
+    routes: api::routes,
+};

@@ -1,0 +1,141 @@
+//! Placing orders: requests are priced and committed in groups.
+
+use std::collections::HashSet;
+
+use events::{body, catalog};
+use futures::future::BoxFuture;
+use jetstream::intake::Commands;
+use jetstream::{Delivery, Emission, Fault, Settings, Tx, clock};
+
+use crate::domain::pricing::{self, Request, Wrong};
+use crate::domain::{Order, Rules, Say};
+use crate::store::orders::Placed;
+use crate::store::{known, orders};
+
+/// A request to place an order, with the trace that it belongs to.
+pub(crate) struct Place {
+    pub(crate) request: Request,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Why a request did not become an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// The user has as many open orders as are allowed.
+    TooManyOpen,
+    /// Order knows it to be wrong.
+    Wrong(Wrong),
+}
+
+/// Decides requests.
+pub(crate) struct Placing {
+    deadline: i64,
+    open_orders_per_user: i64,
+}
+
+impl Placing {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            deadline: clock::millis(settings.order_deadline),
+            open_orders_per_user: i64::from(settings.open_orders_per_user),
+        }
+    }
+
+    async fn place(
+        &self,
+        tx: &Tx,
+        asked: &[Place],
+    ) -> Result<(Vec<Result<Order, Rejected>>, Vec<Emission>), Fault> {
+        let users: HashSet<&str> = asked.iter().map(|p| p.request.user_id.as_str()).collect();
+        let mut taken = orders::open_slots(tx, users).await?;
+        let requests: Vec<&Request> = asked.iter().map(|place| &place.request).collect();
+        let known = known::load(tx, &requests).await?;
+
+        let mut placed = Vec::with_capacity(asked.len());
+        let mut answers = Vec::with_capacity(asked.len());
+        for Place { request, traceparent } in asked {
+            let slots = taken.entry(request.user_id.to_string()).or_default();
+            let free = (0..self.open_orders_per_user).find(|slot| !slots.contains(slot));
+            let Some(slot) = free else {
+                answers.push(Err(Rejected::TooManyOpen));
+                continue;
+            };
+            match pricing::price(request, &known, tx.now(), self.deadline) {
+                Ok(context) => {
+                    slots.insert(slot);
+                    let order = Order::new(context);
+                    answers.push(Ok(order.clone()));
+                    placed.push(Placed { order, slot, traceparent: traceparent.clone() });
+                }
+                Err(wrong) => answers.push(Err(Rejected::Wrong(wrong))),
+            }
+        }
+        let inserted = orders::insert(tx, &placed).await?;
+        // Another instance was faster with an order of the same user.
+        for answer in &mut answers {
+            if answer.as_ref().is_ok_and(|order| !inserted.contains(&order.context.order_id)) {
+                *answer = Err(Rejected::TooManyOpen);
+            }
+        }
+        let emissions = placed
+            .into_iter()
+            .filter(|placed| inserted.contains(&placed.order.context.order_id))
+            .map(|Placed { order, traceparent, .. }| {
+                let body = body::plain(&order.context);
+                Emission::of_order_from_outside(&catalog::ORDER_CREATED, &order.context, body)
+                    .traced(traceparent)
+            })
+            .collect();
+        Ok((answers, emissions))
+    }
+}
+
+impl Commands for Placing {
+    type Command = Place;
+    type Answer = Result<Order, Rejected>;
+
+    fn decide<'a>(
+        &'a self,
+        tx: &'a Tx,
+        asked: &'a [Place],
+    ) -> BoxFuture<'a, Result<(Vec<Self::Answer>, Vec<Emission>), Fault>> {
+        Box::pin(self.place(tx, asked))
+    }
+}
+
+/// The rules of the order, from the settings.
+pub(crate) fn rules(settings: &Settings) -> Rules {
+    let deadlines = settings.compensation_deadlines.iter();
+    Rules {
+        cancel_window: clock::millis(settings.cancel_window),
+        compensation_deadlines: deadlines.map(|d| clock::millis(*d)).collect(),
+    }
+}
+
+/// What an order says because of an event.
+pub(crate) fn because(order: &Order, say: &Say, cause: &Delivery) -> Emission {
+    let (entry, body, attempt) = words(order, say);
+    Emission::of_order(entry, &order.context, body, cause, attempt)
+}
+
+/// What an order says because of a person or a timer.
+pub(crate) fn from_outside(order: &Order, say: &Say) -> Emission {
+    let (entry, body, _) = words(order, say);
+    Emission::of_order_from_outside(entry, &order.context, body)
+}
+
+fn words(order: &Order, say: &Say) -> (&'static catalog::Entry, bytes::Bytes, u32) {
+    let context = &order.context;
+    match say {
+        Say::Confirmed => (&catalog::ORDER_CONFIRMED, body::plain(context), 1),
+        Say::Canceled(canceled) => {
+            let body = body::canceled(context, *canceled);
+            (&catalog::ORDER_CANCELED, body, canceled.attempt)
+        }
+        Say::Compensated => (&catalog::ORDER_COMPENSATED, body::plain(context), 1),
+        Say::CompensationFailed(silent) => {
+            let body = body::compensation_failed(context, silent);
+            (&catalog::ORDER_COMPENSATION_FAILED, body, 1)
+        }
+    }
+}

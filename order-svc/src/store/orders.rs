@@ -1,0 +1,170 @@
+//! How orders are kept.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use events::body::Reason;
+use events::{OrderContext, OrderId};
+use jetstream::bulk::{Column, Rows};
+use jetstream::{Fault, Tx};
+use sea_orm::QueryResult;
+use uuid::Uuid;
+
+use crate::domain::{Order, State};
+
+/// The columns that [`read`] needs.
+pub(crate) const COLUMNS: &str = "order_id, state, reason, flags, refusals, context, attempt, \
+                                  overdue, due_at, version, confirmed_at, updated_at, traceparent";
+
+/// Loads orders, locked in sorted key order.
+pub(crate) async fn load(
+    tx: &Tx,
+    ids: impl IntoIterator<Item = OrderId>,
+) -> Result<BTreeMap<OrderId, Order>, Fault> {
+    let mut ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let sql = format!(
+        "SELECT {COLUMNS} FROM orders WHERE order_id IN (SELECT id FROM v) ORDER BY order_id {}",
+        tx.for_update()
+    );
+    let rows = tx.fetch(Rows::ids(ids), &sql, vec![]).await?;
+    let orders = rows.iter().map(|row| read(row).map(|order| (order.context.order_id, order)));
+    orders.collect()
+}
+
+/// Reads a row.
+pub(crate) fn read(row: &QueryResult) -> Result<Order, Fault> {
+    let state: String = row.try_get("", "state")?;
+    let reason: String = row.try_get("", "reason")?;
+    let flags: String = row.try_get("", "flags")?;
+    let refusals: String = row.try_get("", "refusals")?;
+    let context: Vec<u8> = row.try_get("", "context")?;
+    let count = |column| row.try_get::<i64>("", column).map(|n| u32::try_from(n).unwrap_or(0));
+    Ok(Order {
+        context: OrderContext::decode(context.into())?,
+        state: State::named(&state)
+            .ok_or_else(|| Fault::Permanent(format!("an order has the state {state}")))?,
+        reason: match reason.is_empty() {
+            true => None,
+            false => Some(Reason::from_code(&reason)?),
+        },
+        flags: serde_json::from_str(&flags)?,
+        refusals: serde_json::from_str(&refusals)?,
+        attempt: count("attempt")?,
+        overdue: count("overdue")?,
+        due_at: row.try_get("", "due_at")?,
+        version: row.try_get("", "version")?,
+        confirmed_at: row.try_get("", "confirmed_at")?,
+        updated_at: row.try_get("", "updated_at")?,
+    })
+}
+
+/// A new order, with the slot that it takes among the open orders of its user.
+pub(crate) struct Placed {
+    pub(crate) order: Order,
+    pub(crate) slot: i64,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Inserts new orders. One whose slot was taken meanwhile is not among those returned.
+pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<HashSet<OrderId>, Fault> {
+    let mut rows = Rows::of(&[
+        ("id", Column::Id),
+        ("user_id", Column::Text),
+        ("flags", Column::Text),
+        ("context", Column::Bytes),
+        ("due_at", Column::Int),
+        ("slot", Column::Int),
+        ("traceparent", Column::Text),
+        ("placed_at", Column::Int),
+    ]);
+    for Placed { order, slot, traceparent } in placed {
+        rows.push([
+            order.context.order_id.0.into(),
+            order.context.user_id.as_str().into(),
+            serde_json::to_string(&order.flags)?.into(),
+            order.context.encoded().to_vec().into(),
+            order.due_at.into(),
+            (*slot).into(),
+            traceparent.clone().unwrap_or_default().into(),
+            order.context.placed_at.into(),
+        ]);
+    }
+    let sql = "INSERT INTO orders (order_id, user_id, state, reason, flags, refusals, context,
+                   attempt, overdue, due_at, open_slot, traceparent, version, placed_at,
+                   confirmed_at, updated_at)
+               SELECT id, user_id, 'PENDING', '', flags, '[]', context, 0, 0, due_at, slot,
+                   traceparent, 1, placed_at, 0, placed_at
+               FROM v WHERE true
+               ON CONFLICT DO NOTHING RETURNING order_id";
+    let inserted = tx.fetch(rows, sql, vec![]).await?;
+    inserted.iter().map(|row| Ok(OrderId(row.try_get("", "order_id")?))).collect()
+}
+
+/// The slots that the open orders of these users have.
+pub(crate) async fn open_slots<'a>(
+    tx: &Tx,
+    users: impl IntoIterator<Item = &'a str>,
+) -> Result<HashMap<String, HashSet<i64>>, Fault> {
+    let sql = "SELECT user_id, open_slot FROM orders
+               WHERE open_slot IS NOT NULL AND user_id IN (SELECT id FROM v)";
+    let mut slots: HashMap<String, HashSet<i64>> = HashMap::new();
+    for row in tx.fetch(Rows::texts(users), sql, vec![]).await? {
+        let user: String = row.try_get("", "user_id")?;
+        slots.entry(user).or_default().insert(row.try_get("", "open_slot")?);
+    }
+    Ok(slots)
+}
+
+/// Saves orders that have changed. The update is conditional on the version that was
+/// loaded (R3): the row is the only decider.
+pub(crate) async fn save<'a>(
+    tx: &Tx,
+    changed: impl IntoIterator<Item = (&'a Order, i64)>,
+) -> Result<(), Fault> {
+    let mut rows = Rows::of(&[
+        ("id", Column::Id),
+        ("loaded", Column::Int),
+        ("state", Column::Text),
+        ("reason", Column::Text),
+        ("flags", Column::Text),
+        ("refusals", Column::Text),
+        ("attempt", Column::Int),
+        ("overdue", Column::Int),
+        ("due_at", Column::Int),
+        ("open", Column::Int),
+        ("version", Column::Int),
+        ("confirmed_at", Column::Int),
+        ("updated_at", Column::Int),
+    ]);
+    for (order, loaded) in changed {
+        rows.push([
+            order.context.order_id.0.into(),
+            loaded.into(),
+            order.state.name().into(),
+            order.reason.map(Reason::code).unwrap_or_default().into(),
+            serde_json::to_string(&order.flags)?.into(),
+            serde_json::to_string(&order.refusals)?.into(),
+            i64::from(order.attempt).into(),
+            i64::from(order.overdue).into(),
+            order.due_at.into(),
+            i64::from(order.is_open()).into(),
+            order.version.into(),
+            order.confirmed_at.into(),
+            order.updated_at.into(),
+        ]);
+    }
+    let expected = rows.len() as u64;
+    // A confirmed order that is canceled has given its slot away and takes none again.
+    let sql = "UPDATE orders SET state = v.state, reason = v.reason, flags = v.flags,
+                   refusals = v.refusals, attempt = v.attempt, overdue = v.overdue,
+                   due_at = v.due_at, version = v.version, confirmed_at = v.confirmed_at,
+                   updated_at = v.updated_at,
+                   open_slot = CASE WHEN v.open = 1 THEN orders.open_slot END
+               FROM v WHERE orders.order_id = v.id AND orders.version = v.loaded";
+    let updated = tx.run(rows, sql, vec![]).await?;
+    match updated == expected {
+        true => Ok(()),
+        false => Err(Fault::Conflict("an order was decided meanwhile".to_owned())),
+    }
+}
