@@ -188,7 +188,7 @@ impl OrderContext {
             }
             .into(),
             needed: self.needed.iter().map(|s| s.name().to_owned()).collect(),
-            lines: self.lines.iter().map(OrderLine::to_wire).collect(),
+            lines: self.lines.iter().map(|line| line.to_wire()).collect(),
             discount: self.discount.0,
             total: self.total.0,
             coupon_id: self.coupon_id.map(CouponId::to_wire).unwrap_or_default(),
@@ -222,7 +222,7 @@ fn flow_from_wire(flow: wire::Flow) -> Result<Flow, Malformed> {
 }
 
 impl OrderLine {
-    fn to_wire(&self) -> wire::OrderLine {
+    fn to_wire(self) -> wire::OrderLine {
         wire::OrderLine {
             product_id: self.product_id.to_wire(),
             quantity: self.quantity,

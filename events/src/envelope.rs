@@ -57,7 +57,7 @@ struct CloudEvent {
 
 #[derive(Clone, PartialEq, Message)]
 struct Attribute {
-    #[prost(oneof = "Value", tags = "3, 6, 7")]
+    #[prost(oneof = "Value", tags = "3, 5, 7")]
     value: Option<Value>,
 }
 
@@ -65,8 +65,8 @@ struct Attribute {
 enum Value {
     #[prost(string, tag = "3")]
     String(String),
-    #[prost(string, tag = "6")]
-    UriRef(String),
+    #[prost(string, tag = "5")]
+    Uri(String),
     #[prost(message, tag = "7")]
     Timestamp(prost_types::Timestamp),
 }
@@ -106,7 +106,7 @@ impl Envelope {
             (
                 "dataschema".to_owned(),
                 Attribute {
-                    value: Some(Value::UriRef(schema(self.entry))),
+                    value: Some(Value::Uri(schema(self.entry))),
                 },
             ),
         ]);
@@ -123,7 +123,7 @@ impl Envelope {
             r#type: self.entry.event_type(),
             attributes,
             proto_data: Some(Any {
-                type_url: format!("type.googleapis.com/ensemble.v1.{}", self.entry.message),
+                type_url: type_url(self.entry),
                 value: self.body.clone(),
             }),
         };
@@ -152,7 +152,7 @@ impl Envelope {
         }
         let mut attributes = event.attributes;
         let mut text = |name: &str| match attributes.remove(name)?.value? {
-            Value::String(text) | Value::UriRef(text) => Some(text),
+            Value::String(text) | Value::Uri(text) => Some(text),
             Value::Timestamp(_) => None,
         };
         let missing = |what| Malformed::field(what, "is missing or not a valid value");
@@ -185,8 +185,14 @@ fn source(writer: &str) -> String {
     format!("/ensemble/{writer}")
 }
 
+fn type_url(entry: &Entry) -> String {
+    format!("type.googleapis.com/ensemble.v1.{}", entry.message)
+}
+
+// The format asks for the type URL of the data, and the attribute is an absolute
+// URI: a type URL without a scheme means https.
 fn schema(entry: &Entry) -> String {
-    format!("ensemble/v1/events.proto#{}", entry.message)
+    format!("https://{}", type_url(entry))
 }
 
 fn aggregate_type(entry: &Entry) -> &'static str {

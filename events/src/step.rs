@@ -111,7 +111,7 @@ impl StepSet {
     /// The needed step before this one.
     #[must_use]
     pub fn before(self, step: Step) -> Option<Step> {
-        self.iter().filter(|other| *other < step).next_back()
+        self.iter().rfind(|other| *other < step)
     }
 
     /// Whether no step is needed.
