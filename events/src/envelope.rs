@@ -143,6 +143,9 @@ impl Envelope {
         if event.r#type != entry.event_type() {
             return Err(Malformed::unknown("event type", event.r#type));
         }
+        if event.spec_version != "1.0" {
+            return Err(Malformed::unknown("CloudEvents version", event.spec_version));
+        }
         if event.source != source(entry.writer) {
             let rule = format!(
                 "only `{}` may say {subject}, not `{}`",

@@ -60,16 +60,18 @@ fn context(context: &OrderContext) -> Value {
 
 fn fact(message: &str, bytes: Bytes) -> Result<Value, Malformed> {
     let wrong = |e: prost::DecodeError| Malformed::encoding("fact", &e);
-    let id = |bytes: &[u8]| uuid::Uuid::from_slice(bytes).map(|id| id.to_string()).ok();
+    let id = |bytes: &[u8]| {
+        uuid::Uuid::from_slice(bytes).map_err(|_| Malformed::field("id", "must be 16 bytes"))
+    };
     Ok(match message {
         "ProductListed" => {
             let m = wire::ProductListed::decode(bytes).map_err(wrong)?;
-            json!({ "product_id": id(&m.product_id), "name": m.name, "option": m.option,
+            json!({ "product_id": id(&m.product_id)?, "name": m.name, "option": m.option,
                 "price": m.price, "version": m.version, "initial_stock": m.initial_stock })
         }
         "StockAdded" => {
             let m = wire::StockAdded::decode(bytes).map_err(wrong)?;
-            json!({ "product_id": id(&m.product_id), "quantity": m.quantity })
+            json!({ "product_id": id(&m.product_id)?, "quantity": m.quantity })
         }
         "PointCharged" => {
             let m = wire::PointCharged::decode(bytes).map_err(wrong)?;
@@ -77,18 +79,18 @@ fn fact(message: &str, bytes: Bytes) -> Result<Value, Malformed> {
         }
         "CouponCampaignCreated" => {
             let m = wire::CouponCampaignCreated::decode(bytes).map_err(wrong)?;
-            json!({ "campaign_id": id(&m.campaign_id), "name": m.name, "quantity": m.quantity,
+            json!({ "campaign_id": id(&m.campaign_id)?, "name": m.name, "quantity": m.quantity,
                 "discount": discount(m.discount)?, "expires_at_ms": m.expires_at_ms })
         }
         "CouponIssued" => {
             let m = wire::CouponIssued::decode(bytes).map_err(wrong)?;
-            json!({ "coupon_id": id(&m.coupon_id), "campaign_id": id(&m.campaign_id),
+            json!({ "coupon_id": id(&m.coupon_id)?, "campaign_id": id(&m.campaign_id)?,
                 "user_id": m.user_id, "discount": discount(m.discount)?,
                 "expires_at_ms": m.expires_at_ms })
         }
         "CartChanged" => {
             let m = wire::CartChanged::decode(bytes).map_err(wrong)?;
-            json!({ "user_id": m.user_id, "product_id": id(&m.product_id), "quantity": m.quantity })
+            json!({ "user_id": m.user_id, "product_id": id(&m.product_id)?, "quantity": m.quantity })
         }
         other => return Err(Malformed::unknown("fact", other)),
     })
