@@ -144,7 +144,10 @@ impl Envelope {
             return Err(Malformed::unknown("event type", event.r#type));
         }
         if event.spec_version != "1.0" {
-            return Err(Malformed::unknown("CloudEvents version", event.spec_version));
+            return Err(Malformed::unknown(
+                "CloudEvents version",
+                event.spec_version,
+            ));
         }
         if event.source != source(entry.writer) {
             let rule = format!(

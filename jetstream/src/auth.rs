@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header;
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -193,10 +193,15 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<Shell> for Caller {
+impl<S> FromRequestParts<S> for Caller
+where
+    Shell: FromRef<S>,
+    S: Send + Sync,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shell: &Shell) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let shell = Shell::from_ref(state);
         let Authenticator(verifier) = shell.auth();
         let token = parts
             .headers

@@ -2,6 +2,7 @@
 //! the commit, and never waits for the publish.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
@@ -37,6 +38,8 @@ pub(crate) struct Consumer {
     pub(crate) broker: jetstream::Context,
     pub(crate) work: Arc<Work>,
     pub(crate) relay: Relay,
+    // The time of the last event that was handled.
+    pub(crate) heard_until: Arc<AtomicI64>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -163,6 +166,10 @@ impl Consumer {
             let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
             let fault = match run.await {
                 Ok(Ok(committed)) => {
+                    if let Some(last) = items.last() {
+                        self.heard_until
+                            .store(last.delivery.envelope.time, Ordering::Relaxed);
+                    }
                     self.relay.publish(committed);
                     return Outcome::Done;
                 }

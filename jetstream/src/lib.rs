@@ -18,6 +18,7 @@ pub mod database;
 mod dead_letter;
 pub mod event;
 pub mod fault;
+pub mod history;
 pub mod http;
 mod inbox;
 pub mod intake;

@@ -2,13 +2,14 @@
 //! and a test holds them the way production does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
+use async_nats::jetstream::consumer::pull;
 use axum::Router;
-use events::Flow;
+use events::{Flow, catalog};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sea_orm_migration::MigrationTrait;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::batch::Work;
+use crate::clock;
 use crate::consumer::Consumer;
 use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
@@ -89,6 +91,8 @@ struct Inner {
     stop: CancellationToken,
     failed: CancellationToken,
     database_up: AtomicBool,
+    // The time of the last event that was handled.
+    heard_until: Arc<AtomicI64>,
 }
 
 /// A running service.
@@ -139,6 +143,7 @@ impl Service {
             relay_stop.clone(),
             &relay_tasks,
         );
+        let heard_until = Arc::new(AtomicI64::new(0));
         let shell = Shell(Arc::new(Inner {
             name: self.name,
             database: database.clone(),
@@ -149,6 +154,7 @@ impl Service {
             stop: CancellationToken::new(),
             failed: CancellationToken::new(),
             database_up: AtomicBool::new(true),
+            heard_until: heard_until.clone(),
             settings,
         }));
         let work = Arc::new(Work {
@@ -164,6 +170,7 @@ impl Service {
                     broker,
                     work,
                     relay,
+                    heard_until,
                     stop,
                 }
                 .run(),
@@ -285,6 +292,21 @@ impl Shell {
                 }
             }
         });
+    }
+
+    /// Whether events wait to be heard that are older than `patience` milliseconds, or
+    /// nobody can tell because the broker is away.
+    pub async fn is_behind(&self, patience: i64) -> bool {
+        let consumer = self
+            .0
+            .broker
+            .get_consumer_from_stream::<pull::Config, _, _>(self.0.name, catalog::STREAM)
+            .await;
+        let Ok(consumer) = consumer else { return true };
+        let info = consumer.cached_info();
+        let waiting = info.num_pending + info.num_ack_pending as u64;
+        let heard = self.0.heard_until.load(Ordering::Relaxed);
+        waiting > 0 && clock::wall() - heard > patience
     }
 
     /// What is missing before the service can work; empty when it is ready.

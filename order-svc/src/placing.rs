@@ -53,7 +53,11 @@ impl Placing {
 
         let mut placed = Vec::with_capacity(asked.len());
         let mut answers = Vec::with_capacity(asked.len());
-        for Place { request, traceparent } in asked {
+        for Place {
+            request,
+            traceparent,
+        } in asked
+        {
             let slots = taken.entry(request.user_id.to_string()).or_default();
             let free = (0..self.open_orders_per_user).find(|slot| !slots.contains(slot));
             let Some(slot) = free else {
@@ -65,7 +69,11 @@ impl Placing {
                     slots.insert(slot);
                     let order = Order::new(context);
                     answers.push(Ok(order.clone()));
-                    placed.push(Placed { order, slot, traceparent: traceparent.clone() });
+                    placed.push(Placed {
+                        order,
+                        slot,
+                        traceparent: traceparent.clone(),
+                    });
                 }
                 Err(wrong) => answers.push(Err(Rejected::Wrong(wrong))),
             }
@@ -73,18 +81,25 @@ impl Placing {
         let inserted = orders::insert(tx, &placed).await?;
         // Another instance was faster with an order of the same user.
         for answer in &mut answers {
-            if answer.as_ref().is_ok_and(|order| !inserted.contains(&order.context.order_id)) {
+            if answer
+                .as_ref()
+                .is_ok_and(|order| !inserted.contains(&order.context.order_id))
+            {
                 *answer = Err(Rejected::TooManyOpen);
             }
         }
         let emissions = placed
             .into_iter()
             .filter(|placed| inserted.contains(&placed.order.context.order_id))
-            .map(|Placed { order, traceparent, .. }| {
-                let body = body::plain(&order.context);
-                Emission::of_order_from_outside(&catalog::ORDER_CREATED, &order.context, body)
-                    .traced(traceparent)
-            })
+            .map(
+                |Placed {
+                     order, traceparent, ..
+                 }| {
+                    let body = body::plain(&order.context);
+                    Emission::of_order_from_outside(&catalog::ORDER_CREATED, &order.context, body)
+                        .traced(traceparent)
+                },
+            )
             .collect();
         Ok((answers, emissions))
     }

@@ -15,7 +15,9 @@ use crate::placing;
 use crate::store::{known, orders};
 
 pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
-    let answers = STEPS.iter().flat_map(|step| [&step.taken, &step.refused, &step.undone]);
+    let answers = STEPS
+        .iter()
+        .flat_map(|step| [&step.taken, &step.refused, &step.undone]);
     vec![
         // the answers of every step ─► the join
         //   → order.confirmed, order.canceled, order.compensated
@@ -54,7 +56,9 @@ impl Handler for Join {
 
 impl Join {
     async fn join(&self, tx: &Tx, slice: &[Delivery]) -> Result<Vec<Emission>, Fault> {
-        let ids = slice.iter().map(|delivery| OrderId(delivery.envelope.correlation));
+        let ids = slice
+            .iter()
+            .map(|delivery| OrderId(delivery.envelope.correlation));
         let mut all = orders::load(tx, ids).await?;
         let loaded: BTreeMap<_, _> = all.iter().map(|(id, order)| (*id, order.version)).collect();
         let mut emissions = Vec::new();
@@ -67,11 +71,18 @@ impl Join {
             let said = order
                 .hear(Input::Answer(step, answer), tx.now(), &self.0)
                 .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
-            emissions.extend(said.iter().map(|say| placing::because(order, say, delivery)));
+            emissions.extend(
+                said.iter()
+                    .map(|say| placing::because(order, say, delivery)),
+            );
         }
         let changed = |order: &&Order| loaded.get(&order.context.order_id) != Some(&order.version);
         let changed = all.values().filter(changed);
-        orders::save(tx, changed.map(|order| (order, loaded[&order.context.order_id]))).await?;
+        orders::save(
+            tx,
+            changed.map(|order| (order, loaded[&order.context.order_id])),
+        )
+        .await?;
         Ok(emissions)
     }
 }
@@ -99,7 +110,9 @@ impl Handler for PriceList {
         slice: &'a [Delivery],
     ) -> BoxFuture<'a, Result<Vec<Emission>, Fault>> {
         Box::pin(async move {
-            let listed = slice.iter().map(|d| ProductListed::decode(d.envelope.body.clone()));
+            let listed = slice
+                .iter()
+                .map(|d| ProductListed::decode(d.envelope.body.clone()));
             known::keep_listed(tx, listed.collect::<Result<_, _>>()?).await?;
             Ok(vec![])
         })
@@ -116,7 +129,9 @@ impl Handler for Coupons {
         slice: &'a [Delivery],
     ) -> BoxFuture<'a, Result<Vec<Emission>, Fault>> {
         Box::pin(async move {
-            let issued = slice.iter().map(|d| CouponIssued::decode(d.envelope.body.clone()));
+            let issued = slice
+                .iter()
+                .map(|d| CouponIssued::decode(d.envelope.body.clone()));
             known::keep_issued(tx, issued.collect::<Result<_, _>>()?).await?;
             Ok(vec![])
         })

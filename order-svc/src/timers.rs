@@ -24,17 +24,25 @@ async fn ring(shell: Shell) -> Result<(), Fault> {
         let sql = "SELECT order_id FROM orders WHERE due_at > 0 AND due_at <= $1
                    ORDER BY due_at LIMIT $2";
         let now = shell.database().clock().now();
-        let rows = shell.database().query(sql, vec![now.into(), AT_ONCE.into()]).await?;
+        let rows = shell
+            .database()
+            .query(sql, vec![now.into(), AT_ONCE.into()])
+            .await?;
         if rows.is_empty() {
             return Ok(());
         }
         // Answers that wait to be heard must not become mass cancellation.
         let patience = clock::millis(shell.settings().order_deadline);
         if shell.is_behind(patience).await {
-            tracing::warn!(due = rows.len(), "deadlines wait until the backlog is heard");
+            tracing::warn!(
+                due = rows.len(),
+                "deadlines wait until the backlog is heard"
+            );
             return Ok(());
         }
-        let ids = rows.iter().map(|row| Ok(OrderId(row.try_get("", "order_id")?)));
+        let ids = rows
+            .iter()
+            .map(|row| Ok(OrderId(row.try_get("", "order_id")?)));
         let ids = ids.collect::<Result<Vec<_>, Fault>>()?;
         let full = ids.len() as i64 == AT_ONCE;
         ring_for(&shell, ids).await?;
@@ -56,7 +64,9 @@ async fn ring_for(shell: &Shell, ids: Vec<OrderId>) -> Result<(), Fault> {
             .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
         emissions.extend(said.iter().map(|say| placing::from_outside(order, say)));
     }
-    let changed = due.iter().filter(|(id, order)| loaded[*id] != order.version);
+    let changed = due
+        .iter()
+        .filter(|(id, order)| loaded[*id] != order.version);
     orders::save(&tx, changed.map(|(id, order)| (order, loaded[id]))).await?;
     shell.commit(tx, emissions).await
 }

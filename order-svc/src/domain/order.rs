@@ -63,7 +63,10 @@ impl State {
     /// Whether a client need not wait any longer.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Confirmed | Self::Canceled | Self::CompensationFailed)
+        matches!(
+            self,
+            Self::Confirmed | Self::Canceled | Self::CompensationFailed
+        )
     }
 }
 
@@ -197,7 +200,11 @@ impl Order {
         Self {
             state: State::Pending,
             reason: None,
-            flags: context.needed.iter().map(|step| (step, Flag::Waiting)).collect(),
+            flags: context
+                .needed
+                .iter()
+                .map(|step| (step, Flag::Waiting))
+                .collect(),
             refusals: vec![],
             attempt: 0,
             overdue: 0,
@@ -287,7 +294,12 @@ impl Order {
             (_, Answer::Refused(_)) => {
                 return Err(contradiction("was refused after it had answered otherwise"));
             }
-            (Flag::Waiting, Answer::Undone { nothing_to_undo: true }) => Flag::Void,
+            (
+                Flag::Waiting,
+                Answer::Undone {
+                    nothing_to_undo: true,
+                },
+            ) => Flag::Void,
             (Flag::Succeeded | Flag::Waiting, Answer::Undone { .. })
                 if self.state == State::Confirmed =>
             {
@@ -298,7 +310,11 @@ impl Order {
         };
         self.flags.insert(step, new);
         if let Answer::Refused(refusal) = answer {
-            self.refusals.push(HeardRefusal { step, at: now, refusal });
+            self.refusals.push(HeardRefusal {
+                step,
+                at: now,
+                refusal,
+            });
         }
         Ok(self.join(now, rules))
     }
@@ -365,9 +381,14 @@ impl Order {
     }
 
     fn ask_again(&mut self) -> Vec<Say> {
-        let Some(reason) = self.reason else { return vec![] };
+        let Some(reason) = self.reason else {
+            return vec![];
+        };
         self.attempt += 1;
-        vec![Say::Canceled(Canceled { reason, attempt: self.attempt })]
+        vec![Say::Canceled(Canceled {
+            reason,
+            attempt: self.attempt,
+        })]
     }
 }
 

@@ -75,14 +75,27 @@ fn it_is_confirmed_when_every_needed_step_succeeded_in_any_order() {
 #[test]
 fn one_success_heard_three_times_is_one_success() {
     let mut o = order(&BOTH);
-    assert!(hear(&mut o, [taken(Step::STOCK), taken(Step::STOCK), taken(Step::STOCK)]).is_empty());
+    assert!(
+        hear(
+            &mut o,
+            [taken(Step::STOCK), taken(Step::STOCK), taken(Step::STOCK)]
+        )
+        .is_empty()
+    );
     assert_eq!(o.state, State::Pending);
 }
 
 #[test]
 fn the_first_refusal_cancels_and_the_answers_complete_the_compensation() {
     let mut o = order(&BOTH);
-    let said = hear(&mut o, [taken(Step::STOCK), refused(Step::POINT), undone(Step::STOCK, false)]);
+    let said = hear(
+        &mut o,
+        [
+            taken(Step::STOCK),
+            refused(Step::POINT),
+            undone(Step::STOCK, false),
+        ],
+    );
     assert_eq!(said, ["canceled REFUSED 1", "compensated"]);
     assert_eq!(o.state, State::Canceled);
     assert_eq!(o.flags[&Step::STOCK], Flag::Compensated);
@@ -100,7 +113,10 @@ fn two_steps_refused_together_cancel_once() {
 #[test]
 fn an_order_with_one_step_is_compensated_by_its_refusal() {
     let mut o = order(&[Step::STOCK]);
-    assert_eq!(hear(&mut o, [refused(Step::STOCK)]), ["canceled REFUSED 1", "compensated"]);
+    assert_eq!(
+        hear(&mut o, [refused(Step::STOCK)]),
+        ["canceled REFUSED 1", "compensated"]
+    );
 }
 
 #[test]
@@ -116,7 +132,10 @@ fn a_cancel_that_loses_against_the_last_success_changes_nothing_but_inside_the_w
     let mut o = order(&[Step::STOCK]);
     hear(&mut o, [taken(Step::STOCK)]);
     assert!(o.can_cancel(1 + 600_000, &rules()).is_err());
-    assert_eq!(hear(&mut o, [Input::UserCancel]), ["canceled CANCELED_BY_USER 1"]);
+    assert_eq!(
+        hear(&mut o, [Input::UserCancel]),
+        ["canceled CANCELED_BY_USER 1"]
+    );
     assert_eq!(hear(&mut o, [undone(Step::STOCK, false)]), ["compensated"]);
 }
 
@@ -125,7 +144,10 @@ fn canceling_again_is_fine_only_for_who_canceled() {
     let mut o = order(&BOTH);
     hear(&mut o, [Input::UserCancel]);
     assert!(o.can_cancel(10, &rules()).is_ok());
-    assert!(hear(&mut o, [Input::UserCancel]).is_empty(), "it changes nothing");
+    assert!(
+        hear(&mut o, [Input::UserCancel]).is_empty(),
+        "it changes nothing"
+    );
 
     let mut refused_one = order(&BOTH);
     hear(&mut refused_one, [refused(Step::STOCK)]);
@@ -135,13 +157,22 @@ fn canceling_again_is_fine_only_for_who_canceled() {
 #[test]
 fn the_timer_only_attempts() {
     let mut o = order(&BOTH);
-    assert!(o.hear(Input::Due, 19_999, &rules()).expect("fine").is_empty());
+    assert!(
+        o.hear(Input::Due, 19_999, &rules())
+            .expect("fine")
+            .is_empty()
+    );
     let said = o.hear(Input::Due, 20_000, &rules()).expect("fine");
     assert!(matches!(said[..], [Say::Canceled(_)]));
 
     let mut confirmed = order(&[Step::STOCK]);
     hear(&mut confirmed, [taken(Step::STOCK)]);
-    assert!(confirmed.hear(Input::Due, 30_000, &rules()).expect("fine").is_empty());
+    assert!(
+        confirmed
+            .hear(Input::Due, 30_000, &rules())
+            .expect("fine")
+            .is_empty()
+    );
 }
 
 #[test]
@@ -163,12 +194,19 @@ fn compensation_is_asked_for_again_and_then_given_up_and_heals_by_itself() {
 #[test]
 fn a_success_after_compensation_asks_again() {
     let mut o = order(&BOTH);
-    let inputs = [refused(Step::STOCK), undone(Step::POINT, true), taken(Step::POINT)];
+    let inputs = [
+        refused(Step::STOCK),
+        undone(Step::POINT, true),
+        taken(Step::POINT),
+    ];
     assert_eq!(
         hear(&mut o, inputs),
         ["canceled REFUSED 1", "compensated", "canceled REFUSED 2"]
     );
-    assert_eq!((o.state, o.flags[&Step::POINT]), (State::Canceled, Flag::Void));
+    assert_eq!(
+        (o.state, o.flags[&Step::POINT]),
+        (State::Canceled, Flag::Void)
+    );
 }
 
 #[test]
@@ -180,5 +218,8 @@ fn an_answer_that_flips_is_a_contradiction_and_changes_nothing() {
         assert!(o.hear(flip, 9, &rules()).is_err());
         assert_eq!(o, before);
     }
-    assert!(o.hear(taken(Step::CART), 9, &rules()).is_err(), "not needed");
+    assert!(
+        o.hear(taken(Step::CART), 9, &rules()).is_err(),
+        "not needed"
+    );
 }

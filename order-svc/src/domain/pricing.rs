@@ -88,7 +88,10 @@ pub fn price(
         *sum = sum.checked_add(*quantity).ok_or(Wrong::TooLarge)?;
     }
     let line = |(product_id, quantity): (&ProductId, &i64)| {
-        let listed = known.products.get(product_id).ok_or(Wrong::UnknownProduct(*product_id))?;
+        let listed = known
+            .products
+            .get(product_id)
+            .ok_or(Wrong::UnknownProduct(*product_id))?;
         Ok(OrderLine {
             product_id: *product_id,
             quantity: *quantity,
@@ -96,7 +99,10 @@ pub fn price(
             price_version: listed.version,
         })
     };
-    let lines = quantities.iter().map(line).collect::<Result<Vec<_>, Wrong>>()?;
+    let lines = quantities
+        .iter()
+        .map(line)
+        .collect::<Result<Vec<_>, Wrong>>()?;
     let subtotal = subtotal(&lines).map_err(|_| Wrong::TooLarge)?;
     let discount = match request.coupon_id {
         Some(coupon) => discount(request, coupon, known, subtotal, now)?,
@@ -136,10 +142,13 @@ fn discount(
     if issued.expires_at.is_some_and(|at| at <= now) {
         return Err(Wrong::ExpiredCoupon(coupon));
     }
-    issued.terms.off(subtotal).map_err(|below| Wrong::BelowMinimum {
-        subtotal: below.subtotal,
-        min_total: below.min_total,
-    })
+    issued
+        .terms
+        .off(subtotal)
+        .map_err(|below| Wrong::BelowMinimum {
+            subtotal: below.subtotal,
+            min_total: below.min_total,
+        })
 }
 
 #[cfg(test)]
@@ -174,11 +183,17 @@ mod tests {
     }
 
     fn known() -> Known {
-        let listed = |price| Listed { price: Money(price), version: 3 };
+        let listed = |price| Listed {
+            price: Money(price),
+            version: 3,
+        };
         let issued = Issued {
             user_id: user("alice"),
             terms: Coupon {
-                discount: Discount::Percent { percent: 10, max: None },
+                discount: Discount::Percent {
+                    percent: 10,
+                    max: None,
+                },
                 min_total: Money(1_000),
             },
             expires_at: Some(2_000),
@@ -190,14 +205,22 @@ mod tests {
     }
 
     fn steps(context: &OrderContext) -> Vec<&str> {
-        context.needed.iter().take(4).map(|step| step.name()).collect()
+        context
+            .needed
+            .iter()
+            .take(4)
+            .map(|step| step.name())
+            .collect()
     }
 
     #[test]
     fn lines_of_one_product_are_merged_and_the_price_is_fixed_with_its_version() {
         let context = price(&request(&[(1, 2), (1, 3)]), &known(), NOW, 20).expect("fine");
         assert_eq!(context.lines.len(), 1);
-        assert_eq!((context.lines[0].quantity, context.lines[0].price_version), (5, 3));
+        assert_eq!(
+            (context.lines[0].quantity, context.lines[0].price_version),
+            (5, 3)
+        );
         assert_eq!((context.total, context.deadline), (Money(2_500), NOW + 20));
         assert_eq!(steps(&context)[..2], ["stock", "point"]);
     }
@@ -211,7 +234,10 @@ mod tests {
 
     #[test]
     fn a_coupon_lowers_the_total() {
-        let with = Request { coupon_id: Some(coupon()), ..request(&[(1, 2)]) };
+        let with = Request {
+            coupon_id: Some(coupon()),
+            ..request(&[(1, 2)])
+        };
         let context = price(&with, &known(), NOW, 20).expect("fine");
         assert_eq!((context.discount, context.total), (Money(100), Money(900)));
         assert_eq!(steps(&context)[..3], ["stock", "point", "coupon"]);
@@ -219,11 +245,23 @@ mod tests {
 
     #[test]
     fn what_is_known_to_be_wrong_is_refused() {
-        let with = Request { coupon_id: Some(coupon()), ..request(&[(1, 2)]) };
-        let of_bob = Request { user_id: user("bob"), ..with.clone() };
-        let small = Request { coupon_id: Some(coupon()), ..request(&[(1, 1)]) };
+        let with = Request {
+            coupon_id: Some(coupon()),
+            ..request(&[(1, 2)])
+        };
+        let of_bob = Request {
+            user_id: user("bob"),
+            ..with.clone()
+        };
+        let small = Request {
+            coupon_id: Some(coupon()),
+            ..request(&[(1, 1)])
+        };
         let wrong = |request: &Request, now| price(request, &known(), now, 20).expect_err("wrong");
-        assert_eq!(wrong(&request(&[(3, 1)]), NOW), Wrong::UnknownProduct(product(3)));
+        assert_eq!(
+            wrong(&request(&[(3, 1)]), NOW),
+            Wrong::UnknownProduct(product(3))
+        );
         assert_eq!(wrong(&of_bob, NOW), Wrong::UnknownCoupon(coupon()));
         assert_eq!(wrong(&with, 2_000), Wrong::ExpiredCoupon(coupon()));
         assert!(matches!(wrong(&small, NOW), Wrong::BelowMinimum { .. }));

@@ -18,8 +18,11 @@ pub(crate) async fn keep_listed(tx: &Tx, listed: Vec<ProductListed>) -> Result<(
             newest.insert(product.product_id, product);
         }
     }
-    let mut rows =
-        Rows::of(&[("id", Column::Id), ("price", Column::Int), ("version", Column::Int)]);
+    let mut rows = Rows::of(&[
+        ("id", Column::Id),
+        ("price", Column::Int),
+        ("version", Column::Int),
+    ]);
     for (id, product) in newest {
         rows.push([id.0.into(), product.price.0.into(), product.version.into()]);
     }
@@ -41,8 +44,10 @@ pub(crate) async fn keep_issued(tx: &Tx, issued: Vec<CouponIssued>) -> Result<()
         ("min_total", Column::Int),
         ("expires_at", Column::Int),
     ]);
-    let issued: BTreeMap<CouponId, CouponIssued> =
-        issued.into_iter().map(|coupon| (coupon.coupon_id, coupon)).collect();
+    let issued: BTreeMap<CouponId, CouponIssued> = issued
+        .into_iter()
+        .map(|coupon| (coupon.coupon_id, coupon))
+        .collect();
     for (id, coupon) in issued {
         rows.push([
             id.0.into(),
@@ -63,7 +68,11 @@ pub(crate) async fn keep_issued(tx: &Tx, issued: Vec<CouponIssued>) -> Result<()
 pub(crate) async fn load(tx: &Tx, requests: &[&Request]) -> Result<Known, Fault> {
     let items = requests.iter().flat_map(|request| &request.items);
     let products: BTreeSet<_> = items.map(|(product, _)| product.0).collect();
-    let coupons: BTreeSet<_> = requests.iter().filter_map(|r| r.coupon_id).map(|c| c.0).collect();
+    let coupons: BTreeSet<_> = requests
+        .iter()
+        .filter_map(|r| r.coupon_id)
+        .map(|c| c.0)
+        .collect();
     let mut known = Known::default();
     let sql = "SELECT product_id, price, version FROM price_list
                WHERE product_id IN (SELECT id FROM v)";
@@ -72,7 +81,9 @@ pub(crate) async fn load(tx: &Tx, requests: &[&Request]) -> Result<Known, Fault>
             price: Money(row.try_get("", "price")?),
             version: row.try_get("", "version")?,
         };
-        known.products.insert(ProductId(row.try_get("", "product_id")?), listed);
+        known
+            .products
+            .insert(ProductId(row.try_get("", "product_id")?), listed);
     }
     let sql = "SELECT coupon_id, user_id, discount, min_total, expires_at FROM coupons
                WHERE coupon_id IN (SELECT id FROM v)";
@@ -87,7 +98,9 @@ pub(crate) async fn load(tx: &Tx, requests: &[&Request]) -> Result<Known, Fault>
             },
             expires_at: (expires_at != 0).then_some(expires_at),
         };
-        known.coupons.insert(CouponId(row.try_get("", "coupon_id")?), issued);
+        known
+            .coupons
+            .insert(CouponId(row.try_get("", "coupon_id")?), issued);
     }
     Ok(known)
 }

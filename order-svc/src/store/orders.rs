@@ -28,7 +28,9 @@ pub(crate) async fn load(
         tx.for_update()
     );
     let rows = tx.fetch(Rows::ids(ids), &sql, vec![]).await?;
-    let orders = rows.iter().map(|row| read(row).map(|order| (order.context.order_id, order)));
+    let orders = rows
+        .iter()
+        .map(|row| read(row).map(|order| (order.context.order_id, order)));
     orders.collect()
 }
 
@@ -39,7 +41,10 @@ pub(crate) fn read(row: &QueryResult) -> Result<Order, Fault> {
     let flags: String = row.try_get("", "flags")?;
     let refusals: String = row.try_get("", "refusals")?;
     let context: Vec<u8> = row.try_get("", "context")?;
-    let count = |column| row.try_get::<i64>("", column).map(|n| u32::try_from(n).unwrap_or(0));
+    let count = |column| {
+        row.try_get::<i64>("", column)
+            .map(|n| u32::try_from(n).unwrap_or(0))
+    };
     Ok(Order {
         context: OrderContext::decode(context.into())?,
         state: State::named(&state)
@@ -78,7 +83,12 @@ pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<HashSet<OrderId
         ("traceparent", Column::Text),
         ("placed_at", Column::Int),
     ]);
-    for Placed { order, slot, traceparent } in placed {
+    for Placed {
+        order,
+        slot,
+        traceparent,
+    } in placed
+    {
         rows.push([
             order.context.order_id.0.into(),
             order.context.user_id.as_str().into(),
@@ -98,7 +108,10 @@ pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<HashSet<OrderId
                FROM v WHERE true
                ON CONFLICT DO NOTHING RETURNING order_id";
     let inserted = tx.fetch(rows, sql, vec![]).await?;
-    inserted.iter().map(|row| Ok(OrderId(row.try_get("", "order_id")?))).collect()
+    inserted
+        .iter()
+        .map(|row| Ok(OrderId(row.try_get("", "order_id")?)))
+        .collect()
 }
 
 /// The slots that the open orders of these users have.
@@ -111,7 +124,10 @@ pub(crate) async fn open_slots<'a>(
     let mut slots: HashMap<String, HashSet<i64>> = HashMap::new();
     for row in tx.fetch(Rows::texts(users), sql, vec![]).await? {
         let user: String = row.try_get("", "user_id")?;
-        slots.entry(user).or_default().insert(row.try_get("", "open_slot")?);
+        slots
+            .entry(user)
+            .or_default()
+            .insert(row.try_get("", "open_slot")?);
     }
     Ok(slots)
 }

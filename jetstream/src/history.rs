@@ -1,0 +1,128 @@
+//! Reading the stream back: what was said about an order.
+//!
+//! It reads by direct get, so it needs no consumer and no permission to create one.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::{HeaderMap, Subscriber};
+use events::{Envelope, EventId, OrderId, catalog};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::fault::Fault;
+
+const PAGE: u64 = 500;
+const PATIENCE: Duration = Duration::from_secs(3);
+// An order's clock and the broker's may differ by this much.
+const CLOCK_DIFFERENCE: i64 = 60_000;
+
+/// An event as the stream has it.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The event.
+    pub envelope: Envelope,
+    /// Where it stands in the stream.
+    pub stream_sequence: u64,
+}
+
+/// Every event of an order that the stream still has, each once, in stream order.
+///
+/// The scan begins when the order was placed, which its id says, and reads to the end
+/// of the stream.
+///
+/// # Errors
+/// When the broker is away.
+pub async fn of_order(broker: &jetstream::Context, order: OrderId) -> Result<Vec<Recorded>, Fault> {
+    let placed_at = order.0.get_timestamp().map_or(0, |time| {
+        let (seconds, nanos) = time.to_unix();
+        i64::try_from(seconds).unwrap_or(0) * 1000 + i64::from(nanos / 1_000_000)
+    });
+    let from = clock::rfc3339(placed_at.saturating_sub(CLOCK_DIFFERENCE).max(0));
+    let mut position = json!({ "start_time": from });
+    let mut seen: HashSet<EventId> = HashSet::new();
+    let mut recorded = Vec::new();
+    loop {
+        let page = read_page(broker, position).await?;
+        for event in page.events {
+            if event.envelope.correlation == order.0 && seen.insert(event.envelope.id) {
+                recorded.push(event);
+            }
+        }
+        match page.next {
+            Some(sequence) => position = json!({ "seq": sequence }),
+            None => return Ok(recorded),
+        }
+    }
+}
+
+struct Read {
+    events: Vec<Recorded>,
+    // The sequence to go on from; none at the end of the stream.
+    next: Option<u64>,
+}
+
+/// Reads a page with one batched direct get (NATS ADR-31).
+async fn read_page(broker: &jetstream::Context, mut position: Value) -> Result<Read, Fault> {
+    let client = broker.client();
+    let away = |error: &dyn std::fmt::Display| Fault::Away(format!("the stream: {error}"));
+    let inbox = client.new_inbox();
+    let mut answers = client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|e| away(&e))?;
+    position["batch"] = PAGE.into();
+    position["next_by_subj"] = ">".into();
+    let request = position.to_string();
+    let subject = format!("$JS.API.DIRECT.GET.{}", catalog::STREAM);
+    client
+        .publish_with_reply(subject, inbox, request.into())
+        .await
+        .map_err(|e| away(&e))?;
+    let read = collect(&mut answers).await;
+    let _ = answers.unsubscribe().await;
+    read
+}
+
+async fn collect(answers: &mut Subscriber) -> Result<Read, Fault> {
+    let mut read = Read {
+        events: vec![],
+        next: None,
+    };
+    loop {
+        let answer = tokio::time::timeout(PATIENCE, answers.next()).await;
+        let Ok(Some(message)) = answer else {
+            return Err(Fault::Away("the stream does not answer".to_owned()));
+        };
+        // 204: end of the batch; 404: nothing there; 408, 413: a request we do not make.
+        match message.status.map(|status| status.as_u16()) {
+            None => {}
+            Some(204 | 404) => return Ok(read),
+            Some(code) => return Err(Fault::Away(format!("the stream answers {code}"))),
+        }
+        let headers = message.headers.unwrap_or_default();
+        let text = |name: &str| header(&headers, name);
+        let (Some(subject), Some(sequence)) = (
+            text("Nats-Subject"),
+            text("Nats-Sequence").and_then(|sequence| sequence.parse::<u64>().ok()),
+        ) else {
+            continue;
+        };
+        let pending = text("Nats-Num-Pending").and_then(|n| n.parse::<u64>().ok());
+        read.next = (pending != Some(0)).then_some(sequence + 1);
+        match Envelope::decode(subject, message.payload) {
+            Ok(envelope) => read.events.push(Recorded {
+                envelope,
+                stream_sequence: sequence,
+            }),
+            // A stranger's message is no event of ours; what reads it says so.
+            Err(error) => tracing::debug!(%error, sequence, "skipped"),
+        }
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.as_str())
+}

@@ -1,0 +1,43 @@
+//! Order's HTTP routes.
+
+mod cancel;
+mod messages;
+mod place;
+mod read;
+mod view;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::routing::{get, post};
+use jetstream::Shell;
+use jetstream::intake::Intake;
+
+use crate::placing::Placing;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    shell: Shell,
+    placing: Intake<Placing>,
+}
+
+impl FromRef<Api> for Shell {
+    fn from_ref(api: &Api) -> Self {
+        api.shell.clone()
+    }
+}
+
+pub(crate) fn routes(shell: &Shell) -> Router {
+    crate::timers::start(shell);
+    let placing = shell.intake(Placing::new(shell.settings()));
+    Router::new()
+        .route("/orders", post(place::place).get(read::list))
+        .route("/orders/{id}", get(read::show))
+        .route("/orders/{id}/status", get(read::status))
+        .route("/orders/{id}/timeline", get(read::timeline))
+        .route("/orders/{id}/cancel", post(cancel::cancel))
+        .with_state(Api {
+            shell: shell.clone(),
+            placing,
+        })
+}

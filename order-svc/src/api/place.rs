@@ -1,0 +1,154 @@
+//! `POST /orders`.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use events::{CouponId, Flow, OrderId, ProductId};
+use jetstream::auth::Caller;
+use jetstream::http::between;
+use jetstream::{Body, Problem, Shell, clock, telemetry};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::messages::{Language, message};
+use super::{Api, view};
+use crate::domain::pricing::{Request, Wrong};
+use crate::placing::{Place, Rejected};
+
+const MAX_LINES: usize = 50;
+const MAX_QUANTITY: i64 = 10_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewOrder {
+    items: Vec<Item>,
+    coupon_id: Option<Uuid>,
+    #[serde(default)]
+    from_cart: bool,
+    flow: Option<Flow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    product_id: Uuid,
+    quantity: i64,
+}
+
+pub(super) async fn place(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(new): Body<NewOrder>,
+) -> Result<Response, Problem> {
+    let request = request(&api.shell, &caller, new)?;
+    let traceparent = telemetry::current();
+    let place = Place {
+        request,
+        traceparent: traceparent.clone(),
+    };
+    let order = match api.placing.submit(place).await? {
+        Ok(order) => order,
+        Err(rejected) => return Err(problem(&api.shell, rejected)),
+    };
+    let jaeger = api.shell.settings().jaeger_url.as_deref();
+    let mut body = view::whole(&order, traceparent.as_deref(), jaeger);
+    body["message"] = message(&order, Language::of(&headers)).into();
+    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
+    let location = format!("/orders/{}", order.context.order_id);
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Checks the shape of what is asked for.
+fn request(shell: &Shell, caller: &Caller, new: NewOrder) -> Result<Request, Problem> {
+    let flows = &shell.settings().flows;
+    let flow = match new.flow {
+        None => flows.first().copied().unwrap_or(Flow::Parallel),
+        Some(flow) if flows.contains(&flow) => flow,
+        Some(_) => {
+            let allowed: Vec<_> = flows.iter().map(|flow| flow.name()).collect();
+            let rule = format!("must be one of: {}", allowed.join(", "));
+            return Err(Problem::invalid("flow", &rule));
+        }
+    };
+    if new.items.is_empty() {
+        return Err(Problem::invalid("items", "must name at least one product"));
+    }
+    let products: BTreeSet<_> = new.items.iter().map(|item| item.product_id).collect();
+    if products.len() > MAX_LINES || new.items.len() > 4 * MAX_LINES {
+        let rule = format!("must name at most {MAX_LINES} products");
+        return Err(Problem::invalid("items", &rule));
+    }
+    for (index, item) in new.items.iter().enumerate() {
+        between(
+            &format!("items[{index}].quantity"),
+            item.quantity,
+            1,
+            MAX_QUANTITY,
+        )?;
+    }
+    for product in &products {
+        let lines = new.items.iter().filter(|item| item.product_id == *product);
+        let sum: i64 = lines.map(|item| item.quantity).sum();
+        between("items: the quantity of one product", sum, 1, MAX_QUANTITY)?;
+    }
+    Ok(Request {
+        order_id: OrderId(clock::new_id()),
+        user_id: caller.user().clone(),
+        items: new
+            .items
+            .iter()
+            .map(|i| (ProductId(i.product_id), i.quantity))
+            .collect(),
+        coupon_id: new.coupon_id.map(CouponId),
+        from_cart: new.from_cart,
+        flow,
+    })
+}
+
+fn problem(shell: &Shell, rejected: Rejected) -> Problem {
+    let wrong = match rejected {
+        Rejected::TooManyOpen => {
+            let most = shell.settings().open_orders_per_user;
+            return Problem::conflict(
+                "TOO_MANY_OPEN_ORDERS",
+                format!("a user may have {most} order(s) open at once: wait until one is decided"),
+            )
+            .with("limit", most);
+        }
+        Rejected::Wrong(wrong) => wrong,
+    };
+    // What was created a moment ago may not have been heard of yet.
+    match wrong {
+        Wrong::UnknownProduct(id) => {
+            Problem::unprocessable("UNKNOWN_PRODUCT", format!("there is no product {id}"))
+                .with("product_id", id.to_string())
+                .retry_after(1)
+        }
+        Wrong::UnknownCoupon(id) => {
+            Problem::unprocessable("UNKNOWN_COUPON", format!("you have no coupon {id}"))
+                .with("coupon_id", id.to_string())
+                .retry_after(1)
+        }
+        Wrong::ExpiredCoupon(id) => {
+            Problem::unprocessable("COUPON_EXPIRED", format!("the coupon {id} has expired"))
+                .with("coupon_id", id.to_string())
+        }
+        Wrong::BelowMinimum {
+            subtotal,
+            min_total,
+        } => Problem::unprocessable(
+            "BELOW_COUPON_MINIMUM",
+            format!("the coupon needs a subtotal of {min_total}, and this one is {subtotal}"),
+        )
+        .with("subtotal", subtotal.0)
+        .with("min_total", min_total.0),
+        Wrong::TooLarge => Problem::unprocessable("TOTAL_TOO_LARGE", "the total is too large"),
+    }
+}
