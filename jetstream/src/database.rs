@@ -119,6 +119,51 @@ impl Database {
         Ok(database)
     }
 
+    /// Creates a PostgreSQL database if it is not there.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or does not allow it.
+    pub async fn create(service: &str, location: &Location) -> Result<(), DatabaseError> {
+        let Location::Postgres(url) = location else {
+            return Ok(());
+        };
+        let unreachable = |detail: String| DatabaseError::Unreachable {
+            service: service.to_owned(),
+            detail,
+        };
+        let mut server = url::Url::parse(url).map_err(|e| unreachable(e.to_string()))?;
+        let name = server.path().trim_start_matches('/').to_owned();
+        server.set_path("/postgres");
+        let mut options = ConnectOptions::new(server.to_string());
+        options
+            .max_connections(1)
+            .connect_timeout(Duration::from_secs(3))
+            .sqlx_logging(false);
+        let connection = sea_orm::Database::connect(options)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        let sql = "SELECT 1 AS one FROM pg_database WHERE datname = $1";
+        let find = Statement::from_sql_and_values(DbBackend::Postgres, sql, [name.clone().into()]);
+        let found = connection
+            .query_one_raw(find)
+            .await
+            .map_err(|e| unreachable(e.to_string()))?;
+        let result = match found {
+            Some(_) => Ok(()),
+            None => {
+                let sql = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
+                let created = connection.execute_unprepared(&sql).await;
+                // Another instance may have been faster.
+                match created.map_err(Fault::from) {
+                    Ok(_) | Err(Fault::Conflict(_)) => Ok(()),
+                    Err(error) => Err(unreachable(error.to_string())),
+                }
+            }
+        };
+        let _ = connection.close().await;
+        result
+    }
+
     async fn migrate(
         &self,
         service: &str,

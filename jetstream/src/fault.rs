@@ -76,11 +76,11 @@ fn classify(error: &sea_orm::sqlx::Error, text: String) -> Fault {
         | Error::WorkerCrashed
         | Error::Protocol(_) => Fault::Away(text),
         Error::Database(e) => match e.code().as_deref() {
-            // PostgreSQL: serialization failure, deadlock, unique violation (an insert
-            // that lost a race). SQLite: busy, locked, and their extended codes.
-            Some("40001" | "40P01" | "23505" | "5" | "6" | "261" | "517" | "1555" | "2067") => {
-                Fault::Conflict(text)
-            }
+            // PostgreSQL: serialization failure, deadlock, unique violation or an
+            // existing database (a race that was lost). SQLite: busy, locked, and their extended codes.
+            Some(
+                "40001" | "40P01" | "23505" | "42P04" | "5" | "6" | "261" | "517" | "1555" | "2067",
+            ) => Fault::Conflict(text),
             // PostgreSQL: connection exceptions, shutdown, too many connections, disk full,
             // statement timeout. SQLite: I/O error, disk full, cannot open.
             Some(code)

@@ -1,0 +1,157 @@
+//! What can be configured from outside: flags and environment variables.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use events::Flow;
+
+use crate::database::Location;
+use crate::service::Settings;
+
+/// Flags that every process with services in it has; each has an environment variable.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeArgs {
+    /// Address and port of the HTTP API
+    #[arg(long, env = "ENSEMBLE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where databases, the development key and the broker's store are kept
+    #[arg(long, env = "ENSEMBLE_DATA_DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+    /// PostgreSQL server, like postgres://user@host/shop: each service uses the database
+    /// shop_<service>, which is created. With {service} in it, the URL is used as it is.
+    /// Without this flag: SQLite files in the data directory
+    #[arg(long, env = "ENSEMBLE_DATABASE_URL", hide_env_values = true, value_parser = database_url)]
+    pub database_url: Option<String>,
+    /// The flows that orders may ask for; the first is the default
+    #[arg(
+        long,
+        env = "ENSEMBLE_FLOWS",
+        value_delimiter = ',',
+        default_value = "parallel,sequential",
+        value_parser = flow
+    )]
+    pub flows: Vec<Flow>,
+    /// Seconds until an order that is not decided is canceled
+    #[arg(long, env = "ENSEMBLE_ORDER_DEADLINE", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub order_deadline: u64,
+    /// Open orders that a user may have at once
+    #[arg(long, env = "ENSEMBLE_OPEN_ORDERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub open_orders: u32,
+    /// Send traces to this OTLP/gRPC endpoint, like http://127.0.0.1:4317
+    #[arg(long, env = "ENSEMBLE_OTLP", value_name = "URL")]
+    pub otlp: Option<String>,
+    /// Share of orders that is traced, 0 to 1
+    #[arg(long, env = "ENSEMBLE_SAMPLING", default_value_t = 1.0, value_parser = share)]
+    pub sampling: f64,
+    /// Address of Jaeger's user interface, for links to traces
+    #[arg(long, env = "ENSEMBLE_JAEGER_URL", value_name = "URL")]
+    pub jaeger_url: Option<String>,
+    /// Logs as JSON lines
+    #[arg(long, env = "ENSEMBLE_LOG_JSON")]
+    pub log_json: bool,
+}
+
+impl ServeArgs {
+    /// What the services are configured with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            flows: self.flows.clone(),
+            order_deadline: Duration::from_secs(self.order_deadline),
+            open_orders_per_user: self.open_orders,
+            jaeger_url: self.jaeger_url.clone(),
+            ..Settings::default()
+        }
+    }
+
+    /// Where the database of a service is.
+    #[must_use]
+    pub fn location(&self, service: &str) -> Location {
+        match &self.database_url {
+            Some(url) => Location::Postgres(database_of(url, service)),
+            None => Location::Sqlite(self.data_dir.join(format!("{service}.sqlite"))),
+        }
+    }
+
+    /// Whether the databases are the deployment's own business: then none is created.
+    #[must_use]
+    pub fn databases_are_given(&self) -> bool {
+        self.database_url
+            .as_ref()
+            .is_some_and(|url| url.contains("{service}"))
+    }
+
+    /// Logs and traces.
+    #[must_use]
+    pub fn telemetry(&self, name: &str) -> crate::telemetry::Options {
+        crate::telemetry::Options {
+            name: name.to_owned(),
+            otlp: self.otlp.clone(),
+            sampling: self.sampling,
+            json: self.log_json,
+        }
+    }
+}
+
+/// The URL of a service's database.
+fn database_of(url: &str, service: &str) -> String {
+    if url.contains("{service}") {
+        return url.replace("{service}", service);
+    }
+    let (address, options) = match url.split_once('?') {
+        Some((address, options)) => (address, format!("?{options}")),
+        None => (url, String::new()),
+    };
+    let (server, name) = match address
+        .strip_prefix("postgres://")
+        .map(|rest| rest.split_once('/'))
+    {
+        Some(Some((host, name))) if !name.is_empty() => (format!("postgres://{host}"), name),
+        _ => (address.trim_end_matches('/').to_owned(), "ensemble"),
+    };
+    format!("{server}/{name}_{service}{options}")
+}
+
+fn database_url(text: &str) -> Result<String, String> {
+    let url = text.replacen("postgresql://", "postgres://", 1);
+    match url.starts_with("postgres://") {
+        true => Ok(url),
+        false => Err("must begin with postgres://".to_owned()),
+    }
+}
+
+fn flow(text: &str) -> Result<Flow, String> {
+    Flow::named(text).map_err(|_| "must be parallel or sequential".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_has_a_database_of_its_own() {
+        for (url, expected) in [
+            ("postgres://u@h:5/shop", "postgres://u@h:5/shop_stock"),
+            ("postgres://u@h", "postgres://u@h/ensemble_stock"),
+            ("postgres://u@h/", "postgres://u@h/ensemble_stock"),
+            (
+                "postgres://u@h/a?sslmode=require",
+                "postgres://u@h/a_stock?sslmode=require",
+            ),
+            (
+                "postgres://{service}@h/{service}",
+                "postgres://stock@h/stock",
+            ),
+        ] {
+            assert_eq!(database_of(url, "stock"), expected);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A process with services in it: one, or all five.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use futures::future::select_all;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Authenticator, DevelopmentKey};
+use crate::config::ServeArgs;
+use crate::database::Database;
+use crate::service::{Running, Service, Surroundings};
+use crate::{broker, http, telemetry};
+
+/// How long the services have to finish what they have begun.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Running services and their HTTP server.
+pub struct Host {
+    services: Vec<Running>,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Host {
+    /// Starts services in this process. When one cannot start, those before it are
+    /// stopped again, and what is wrong is said in one sentence.
+    ///
+    /// # Errors
+    /// That sentence.
+    pub async fn start(
+        services: &[Service],
+        args: &ServeArgs,
+        broker: jetstream::Context,
+        auth: Authenticator,
+    ) -> Result<Self, String> {
+        // The port first: it is what most often is taken, and nothing was begun yet.
+        let listener = listen(args.listen).await?;
+        let address = listener.local_addr().map_err(|e| e.to_string())?;
+        let mut running = Vec::with_capacity(services.len());
+        for service in services {
+            let surroundings = Surroundings {
+                settings: args.settings(),
+                location: args.location(service.name),
+                broker: broker.clone(),
+                auth: auth.clone(),
+            };
+            let started = match create_database(args, service).await {
+                Ok(()) => service.start(surroundings).await.map_err(|e| e.to_string()),
+                Err(error) => Err(error),
+            };
+            match started {
+                Ok(service) => running.push(service),
+                Err(error) => {
+                    for service in running {
+                        service.drain(DRAIN).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let routers = running
+            .iter()
+            .map(|s| (s.shell().clone(), s.router()))
+            .collect();
+        let stop = CancellationToken::new();
+        let shutdown = stop.clone().cancelled_owned();
+        let server = axum::serve(listener, http::router(routers)).with_graceful_shutdown(shutdown);
+        let server = tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        Ok(Self {
+            services: running,
+            address,
+            server,
+            stop,
+        })
+    }
+
+    /// The address of the HTTP API.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The running services.
+    #[must_use]
+    pub fn services(&self) -> &[Running] {
+        &self.services
+    }
+
+    /// Waits until a task of a service has died.
+    pub async fn failed(&self) {
+        select_all(
+            self.services
+                .iter()
+                .map(|service| Box::pin(service.failed())),
+        )
+        .await;
+    }
+
+    /// Stops accepting requests, finishes what is in hand, publishes what has committed;
+    /// whether all of it was done.
+    pub async fn drain(self) -> bool {
+        self.stop.cancel();
+        // Requests that are running may still finish; streams are cut with the services.
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.server).await;
+        let drained = self
+            .services
+            .into_iter()
+            .map(|service| service.drain(DRAIN));
+        futures::future::join_all(drained)
+            .await
+            .into_iter()
+            .all(|done| done)
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!(
+                    "{address} is in use: stop what listens there, or choose another with --listen"
+                )
+            }
+            _ => format!("cannot listen on {address}: {error}; choose another with --listen"),
+        })
+}
+
+async fn create_database(args: &ServeArgs, service: &Service) -> Result<(), String> {
+    match (&args.database_url, args.databases_are_given()) {
+        (Some(_), false) => Database::create(service.name, &args.location(service.name))
+            .await
+            .map_err(|error| error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// The whole `main` of a process with one service in it.
+#[must_use]
+pub fn main(service: Service) -> std::process::ExitCode {
+    use clap::Parser as _;
+    let args = Alone::parse();
+    let run = async {
+        let telemetry = telemetry::start(&args.serve.telemetry(service.name))?;
+        let result = alone(service, args).await;
+        telemetry.stop().await;
+        result
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(service.name, &error.to_string()),
+    };
+    match runtime.block_on(run) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => complain(service.name, &error),
+    }
+}
+
+#[derive(clap::Parser)]
+#[command(about = "One service of Ensemble, alone in its process")]
+struct Alone {
+    /// The broker, like nats://127.0.0.1:4222
+    #[arg(long, env = "ENSEMBLE_NATS_URL")]
+    nats_url: String,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+async fn alone(service: Service, args: Alone) -> Result<(), String> {
+    let broker = broker::connect(&args.nats_url, service.name)
+        .await
+        .map_err(|e| e.to_string())?;
+    let auth = DevelopmentKey::of(&args.serve.data_dir)?.authenticator();
+    let host = Host::start(&[service], &args.serve, broker, auth).await?;
+    tracing::info!(service = service.name, address = %host.address(), "serving");
+    until_stopped(host).await
+}
+
+/// Serves until Ctrl-C or SIGTERM, or until a task dies; then drains.
+///
+/// # Errors
+/// When a task died, or not all was done in time.
+pub async fn until_stopped(host: Host) -> Result<(), String> {
+    let died = tokio::select! {
+        () = interrupted() => false,
+        () = host.failed() => true,
+    };
+    tracing::info!("draining");
+    let done = host.drain().await;
+    match (died, done) {
+        (true, _) => Err("a task died; the log says which".to_owned()),
+        (false, false) => Err("not all was done in time; the next start continues".to_owned()),
+        (false, true) => Ok(()),
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+#[allow(clippy::print_stderr)] // the last word of a process
+fn complain(name: &str, error: &str) -> std::process::ExitCode {
+    eprintln!("{name}: {error}");
+    std::process::ExitCode::FAILURE
+}
