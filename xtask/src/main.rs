@@ -1,1 +1,101 @@
-fn main() {}
+//! Set-up and checks of the project, run as `cargo xtask COMMAND`.
+//!
+//! It stands on the standard library as far as it can, so that it is compiled
+//! in seconds on a clean clone.
+
+// This is a terminal program: what it has to say goes to the terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod ci;
+mod cluster;
+mod deny;
+mod failure;
+mod nats;
+mod postgres;
+mod process;
+mod repo;
+mod scratch;
+mod setup;
+mod signals;
+mod summary;
+mod tests_run;
+mod up;
+mod version;
+
+use std::process::ExitCode;
+
+use failure::{Failure, Outcome};
+
+const HELP: &str = "\
+Set-up and checks of Ensemble.
+
+Usage: cargo xtask COMMAND [ARGS...]
+
+Commands:
+  up [--release] [ARGS...]   Build the project and run it all with demo data.
+                             ARGS go to `ensemble up`.
+  test [ARGS...]             Run the tests against a NATS server and a PostgreSQL
+                             of their own. ARGS go to the test runner; with
+                             some, only the main run is made.
+  ci [--no-deny]             Everything that has to hold before a change lands:
+                             test, fmt, clippy, cargo-deny.
+  setup [--no-deny]          Get every tool the other commands need, and say
+                             what there is.
+  help                       Show this text.
+
+Examples:
+  cargo xtask up
+  cargo xtask test
+  cargo xtask test -p events
+  cargo xtask test -p integration-tests cancels
+  cargo xtask ci --no-deny
+
+What is fetched goes to .tools/ in the project's folder. In the environment,
+ENSEMBLE_NATS_SERVER names a nats-server program to use instead, and
+ENSEMBLE_TEST_POSTGRES the URL of a PostgreSQL server to test against.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = &failure.message {
+                eprintln!("error: {message}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Outcome {
+    let Some((command, rest)) = arguments.split_first() else {
+        return help();
+    };
+    match command.as_str() {
+        "up" => up::up(rest),
+        "test" => tests_run::test(rest),
+        "ci" => ci::ci(!no_deny("ci", rest)?),
+        "setup" => setup::setup(!no_deny("setup", rest)?),
+        "help" | "--help" | "-h" => help(),
+        other => Err(Failure::usage(format!(
+            "there is no command `{other}`; `cargo xtask help` lists them"
+        ))),
+    }
+}
+
+fn help() -> Outcome {
+    print!("{HELP}");
+    Ok(())
+}
+
+/// Reads the one option that `ci` and `setup` have.
+fn no_deny(command: &str, arguments: &[String]) -> Outcome<bool> {
+    match arguments {
+        [] => Ok(false),
+        [option] if option == "--no-deny" => Ok(true),
+        _ => Err(Failure::usage(format!(
+            "`cargo xtask {command}` takes --no-deny and nothing else"
+        ))),
+    }
+}

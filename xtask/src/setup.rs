@@ -1,0 +1,23 @@
+//! `cargo xtask setup`: every tool that the other commands need.
+
+use crate::failure::Outcome;
+use crate::signals::Signals;
+use crate::{deny, nats, postgres, tests_run};
+
+/// Gets the tools; each says itself what it is and where.
+pub(crate) fn setup(with_deny: bool) -> Outcome {
+    let signals = Signals::watch()?;
+    signals.blame(tools(&signals, with_deny))?;
+    eprintln!("setup: all there; `cargo xtask up` starts the project, `cargo xtask test` tests it");
+    Ok(())
+}
+
+fn tools(signals: &Signals, with_deny: bool) -> Outcome {
+    nats::server()?;
+    postgres::source(signals)?;
+    tests_run::choose_runner();
+    if with_deny {
+        deny::program(signals)?;
+    }
+    Ok(())
+}
