@@ -18,6 +18,8 @@ pub mod database;
 mod dead_letter;
 pub mod event;
 pub mod fault;
+#[cfg(feature = "fixtures")]
+pub mod fixture;
 pub mod http;
 mod inbox;
 pub mod intake;
