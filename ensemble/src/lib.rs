@@ -1,1 +1,96 @@
+//! The command line of Ensemble, and the composition of the whole system.
 
+// A command line speaks on the terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod demo;
+mod provision;
+mod timeline;
+mod token;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use jetstream::Service;
+
+/// The five services of the shop.
+pub const SERVICES: [Service; 3] = [
+    order_svc::SERVICE,
+    stock_svc::SERVICE,
+    point_svc::SERVICE,
+    //coupon_svc::SERVICE,
+    //cart_svc::SERVICE,
+];
+
+/// Choreographed order services over NATS JetStream.
+#[derive(Debug, Parser)]
+#[command(name = "ensemble", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the services, with a nats-server of their own unless --nats-url names one
+    #[command(after_help = up::EXAMPLES)]
+    Up(Box<up::Args>),
+    /// Print a token for the HTTP API
+    #[command(after_help = token::EXAMPLES)]
+    Token(token::Args),
+    /// Print what happened to an order
+    #[command(after_help = timeline::EXAMPLES)]
+    Timeline(timeline::Args),
+    /// Create the stream and the consumers, or bring them up to date
+    #[command(after_help = provision::EXAMPLES)]
+    Provision(provision::Args),
+}
+
+/// The whole of `main`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error.to_string()),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::run(*args).await,
+            Command::Token(args) => token::run(&args),
+            Command::Timeline(args) => timeline::run(&args).await,
+            Command::Provision(args) => provision::run(&args).await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &str) -> ExitCode {
+    eprintln!("ensemble: {error}");
+    ExitCode::FAILURE
+}
+
+/// How a command that looks into a running system finds its broker.
+#[derive(Debug, clap::Args)]
+struct Broker {
+    /// The broker; without it, the one of the system that runs on --data-dir
+    #[arg(long, env = "ENSEMBLE_NATS_URL")]
+    nats_url: Option<String>,
+    /// The data directory of a running system
+    #[arg(long, env = "ENSEMBLE_DATA_DIR", default_value = "data")]
+    data_dir: PathBuf,
+}
+
+impl Broker {
+    fn url(&self) -> Result<String, String> {
+        match &self.nats_url {
+            Some(url) => Ok(url.clone()),
+            None => up::Running::read(&self.data_dir).map(|running| running.nats_url),
+        }
+    }
+}

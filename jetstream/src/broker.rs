@@ -5,6 +5,9 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use async_nats::jetstream;
 
+/// A connection to the broker.
+pub type Context = jetstream::Context;
+
 /// The broker cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error(

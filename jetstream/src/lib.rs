@@ -19,6 +19,8 @@ pub mod database;
 mod dead_letter;
 pub mod event;
 pub mod fault;
+#[cfg(feature = "fixtures")]
+pub mod fixture;
 pub mod history;
 pub mod host;
 pub mod http;

@@ -1,5 +1,0 @@
-//! The coupon service, alone in its process.
-
-fn main() -> std::process::ExitCode {
-    jetstream::host::main(coupon_svc::SERVICE)
-}

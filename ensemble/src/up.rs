@@ -1,0 +1,165 @@
+//! `ensemble up`: the whole system in one process.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use events::UserId;
+use jetstream::auth::DevelopmentKey;
+use jetstream::config::ServeArgs;
+use jetstream::host::{self, Host};
+use jetstream::local_server::{self, LocalServer};
+use jetstream::topology::{self, Retention};
+use jetstream::{Service, broker, telemetry};
+use serde::{Deserialize, Serialize};
+
+use crate::{SERVICES, demo};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  ensemble up --demo                      all five services on SQLite, with a sample order
+  ensemble up --database-url postgres://postgres@127.0.0.1/shop
+  ensemble up --nats-url nats://127.0.0.1:4222 --services stock,point --listen 127.0.0.1:8081";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Use this broker instead of starting one
+    #[arg(long, env = "ENSEMBLE_NATS_URL")]
+    nats_url: Option<String>,
+    /// The nats-server to start
+    #[arg(long, env = "ENSEMBLE_NATS_SERVER", value_name = "PATH")]
+    nats_server: Option<PathBuf>,
+    /// Run only these services; needs --nats-url
+    #[arg(long, env = "ENSEMBLE_SERVICES", value_delimiter = ',', requires = "nats_url")]
+    services: Vec<String>,
+    /// Begin with sample products, users with points and a coupon, and place an order
+    #[arg(long)]
+    demo: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), String> {
+    let services = chosen(&args.services)?;
+    let telemetry = telemetry::start(&args.serve.telemetry("ensemble"))?;
+    let result = serve(args, &services).await;
+    telemetry.stop().await;
+    result
+}
+
+async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
+    let key = DevelopmentKey::of(&args.serve.data_dir)?;
+    let server = match &args.nats_url {
+        Some(_) => None,
+        None => Some(start_server(&args)?),
+    };
+    let nats_url = match (&args.nats_url, &server) {
+        (Some(url), _) => url.clone(),
+        (None, Some(server)) => server.url().to_owned(),
+        (None, None) => return Err("there is no broker".to_owned()),
+    };
+    let broker = broker::connect(&nats_url, "up").await.map_err(|e| e.to_string())?;
+    // A subset runs beside others, whose consumers are not ours to provision.
+    if args.services.is_empty() {
+        let settings = args.serve.settings();
+        let consumers: Vec<_> = services.iter().map(|s| s.consumer(&settings)).collect();
+        topology::provision(&broker, Retention::default(), &consumers)
+            .await
+            .map_err(|e| e.to_string())?;
+    }
+    let host = Host::start(services, &args.serve, broker.clone(), key.authenticator()).await?;
+    let running = Running { nats_url, http_url: format!("http://{}", host.address()) };
+    running.write(&args.serve.data_dir)?;
+    announce(&args, services, &running, &key)?;
+    if args.demo {
+        let demo = demo::play(&running.http_url, &key, &broker);
+        tokio::select! {
+            result = demo => result?,
+            () = host::interrupted() => {}
+        }
+    }
+    println!("\nServing. Ctrl-C drains and stops; the next start continues from the data.");
+    let ended = host::until_stopped(host).await;
+    drop(server);
+    ended
+}
+
+fn start_server(args: &Args) -> Result<LocalServer, String> {
+    let program = local_server::find(args.nats_server.as_deref()).map_err(|e| e.to_string())?;
+    LocalServer::start(&program, &args.serve.data_dir.join("nats")).map_err(|e| e.to_string())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Service>, String> {
+    if names.is_empty() {
+        return Ok(SERVICES.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| {
+            SERVICES.iter().find(|service| service.name == name).copied().ok_or_else(|| {
+                let known: Vec<_> = SERVICES.iter().map(|service| service.name).collect();
+                format!("there is no service `{name}`: choose from {}", known.join(", "))
+            })
+        })
+        .collect()
+}
+
+fn announce(
+    args: &Args,
+    services: &[Service],
+    running: &Running,
+    key: &DevelopmentKey,
+) -> Result<(), String> {
+    let names: Vec<_> = services.iter().map(|service| service.name).collect();
+    let databases = match &args.serve.database_url {
+        Some(_) => "PostgreSQL, a database per service".to_owned(),
+        None => format!("SQLite in {}", args.serve.data_dir.display()),
+    };
+    let broker = match &args.nats_url {
+        Some(_) => running.nats_url.clone(),
+        None => format!("{}  (ends with this process)", running.nats_url),
+    };
+    let token = |name: &str, operator| {
+        let user = UserId::new(name).map_err(|e| e.to_string())?;
+        key.token(&user, operator, Duration::from_secs(24 * 60 * 60))
+    };
+    println!("services   {}", names.join(", "));
+    println!("http       {}", running.http_url);
+    println!("nats       {broker}");
+    println!("databases  {databases}");
+    if let Some(jaeger) = &args.serve.jaeger_url {
+        println!("jaeger     {jaeger}");
+    }
+    println!("\nTokens for 24 hours (more: `ensemble token --help`)");
+    println!("alice      {}", token("alice", false)?);
+    println!("operator   {}", token("operator", true)?);
+    Ok(())
+}
+
+/// Where a running system is, so that other commands find it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Running {
+    pub(crate) nats_url: String,
+    pub(crate) http_url: String,
+}
+
+const RUNNING: &str = "running.json";
+
+impl Running {
+    pub(crate) fn read(data_dir: &Path) -> Result<Self, String> {
+        let path = data_dir.join(RUNNING);
+        let missing = |_| {
+            format!(
+                "no system has run on {}: give --nats-url, or the --data-dir of `ensemble up`",
+                data_dir.display()
+            )
+        };
+        let text = std::fs::read_to_string(&path).map_err(missing)?;
+        serde_json::from_str(&text).map_err(|e| format!("cannot read {}: {e}", path.display()))
+    }
+
+    fn write(&self, data_dir: &Path) -> Result<(), String> {
+        let path = data_dir.join(RUNNING);
+        let text = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
+        std::fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+    }
+}
