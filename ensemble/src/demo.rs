@@ -15,22 +15,26 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Fills an empty shop, places an order as alice, waits until it is final, and prints
 /// what happened.
-pub(crate) async fn play(
-    url: &str,
-    key: &DevelopmentKey,
-    broker: &Context,
-) -> Result<(), String> {
+pub(crate) async fn play(url: &str, key: &DevelopmentKey, broker: &Context) -> Result<(), String> {
     let shop = Shop::new(url, key)?;
     println!("\nDemo");
     let products = shop.products().await?;
-    shop.call(Method::POST, "/points/alice/charge", true, json!({ "amount": 1_000_000 })).await?;
+    shop.call(
+        Method::POST,
+        "/points/alice/charge",
+        true,
+        json!({ "amount": 1_000_000 }),
+    )
+    .await?;
     let coupon = shop.coupon().await?;
-    let item = |index: usize, quantity: i64| {
-        json!({ "product_id": products[index]["product_id"], "quantity": quantity })
-    };
+    let item = |index: usize, quantity: i64| json!({ "product_id": products[index]["product_id"], "quantity": quantity });
     for (index, quantity) in [(0, 2), (1, 1)] {
-        let path = format!("/carts/alice/items/{}", text(&products[index]["product_id"]));
-        shop.call(Method::PUT, &path, false, json!({ "quantity": quantity })).await?;
+        let path = format!(
+            "/carts/alice/items/{}",
+            text(&products[index]["product_id"])
+        );
+        shop.call(Method::PUT, &path, false, json!({ "quantity": quantity }))
+            .await?;
     }
     let order = json!({
         "items": [item(0, 2), item(1, 1)],
@@ -38,7 +42,9 @@ pub(crate) async fn play(
         "from_cart": true,
     });
     let placed = shop.place(order).await?;
-    let id: OrderId = text(&placed["order_id"]).parse().map_err(|_| "no order id".to_owned())?;
+    let id: OrderId = text(&placed["order_id"])
+        .parse()
+        .map_err(|_| "no order id".to_owned())?;
     let state = shop.until_final(id).await?;
     println!("alice ordered 2 mugs and a teapot with a coupon, from her cart: {state}\n");
     let recorded = until_told(broker, id).await?;
@@ -51,7 +57,9 @@ pub(crate) async fn play(
 async fn until_told(broker: &Context, id: OrderId) -> Result<Vec<history::Recorded>, String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let recorded = history::of_order(broker, id).await.map_err(|error| error.to_string())?;
+        let recorded = history::of_order(broker, id)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut subjects = recorded.iter().map(|event| event.envelope.entry.subject);
         let told = subjects.any(|s| s == "order.confirmed" || s == "order.compensated");
         if told || tokio::time::Instant::now() > deadline {
@@ -75,7 +83,10 @@ impl Shop {
             key.token(&user, operator, Duration::from_secs(600))
         };
         Ok(Self {
-            client: Client::builder().timeout(PATIENCE).build().map_err(|e| e.to_string())?,
+            client: Client::builder()
+                .timeout(PATIENCE)
+                .build()
+                .map_err(|e| e.to_string())?,
             url: url.to_owned(),
             alice: token("alice", false)?,
             operator: token("operator", true)?,
@@ -84,11 +95,15 @@ impl Shop {
 
     /// The sample products; created the first time.
     async fn products(&self) -> Result<Vec<Value>, String> {
-        let listed = self.call(Method::GET, "/products?limit=100", true, Value::Null).await?;
+        let listed = self
+            .call(Method::GET, "/products?limit=100", true, Value::Null)
+            .await?;
         let known = listed["products"].as_array().cloned().unwrap_or_default();
         let mut products = Vec::new();
         for (name, option, price) in [("mug", "blue", 1200), ("teapot", "1 l", 4500)] {
-            let found = known.iter().find(|p| p["name"] == name && p["available"].as_i64() > Some(9));
+            let found = known
+                .iter()
+                .find(|p| p["name"] == name && p["available"].as_i64() > Some(9));
             products.push(match found {
                 Some(product) => product.clone(),
                 None => {
@@ -116,8 +131,13 @@ impl Shop {
     async fn place(&self, order: Value) -> Result<Value, String> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let (status, body) = self.send(Method::POST, "/orders", false, order.clone()).await?;
-            let early = matches!(status, StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT);
+            let (status, body) = self
+                .send(Method::POST, "/orders", false, order.clone())
+                .await?;
+            let early = matches!(
+                status,
+                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT
+            );
             match status {
                 StatusCode::ACCEPTED => return Ok(body),
                 _ if early && tokio::time::Instant::now() < deadline => {
@@ -131,7 +151,9 @@ impl Shop {
     async fn until_final(&self, id: OrderId) -> Result<String, String> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let order = self.call(Method::GET, &format!("/orders/{id}"), false, Value::Null).await?;
+            let order = self
+                .call(Method::GET, &format!("/orders/{id}"), false, Value::Null)
+                .await?;
             let state = text(&order["state"]);
             if matches!(state, "CONFIRMED" | "CANCELED" | "COMPENSATION_FAILED")
                 || tokio::time::Instant::now() > deadline
@@ -152,7 +174,9 @@ impl Shop {
         let (status, answer) = self.send(method, path, operator, body).await?;
         match status.is_success() {
             true => Ok(answer),
-            false => Err(format!("the demo's call of {path} was answered {status}: {answer}")),
+            false => Err(format!(
+                "the demo's call of {path} was answered {status}: {answer}"
+            )),
         }
     }
 
@@ -164,9 +188,15 @@ impl Shop {
         body: Value,
     ) -> Result<(StatusCode, Value), String> {
         let failed = |error: reqwest::Error| format!("the demo's call of {path} failed: {error}");
-        let token = if operator { &self.operator } else { &self.alice };
-        let mut request =
-            self.client.request(method, format!("{}{path}", self.url)).bearer_auth(token);
+        let token = if operator {
+            &self.operator
+        } else {
+            &self.alice
+        };
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(token);
         if !body.is_null() {
             request = request.json(&body);
         }

@@ -29,14 +29,21 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<(), String> {
     let broker = broker::connect(&args.broker.url()?, "provision").await;
     let broker = broker.map_err(|error| error.to_string())?;
-    let settings = Settings { flows: args.flows.clone(), ..Settings::default() };
+    let settings = Settings {
+        flows: args.flows.clone(),
+        ..Settings::default()
+    };
     let consumers: Vec<_> = SERVICES.iter().map(|s| s.consumer(&settings)).collect();
     topology::provision(&broker, Retention::default(), &consumers)
         .await
         .map_err(|error| error.to_string())?;
     println!("stream    {}", catalog::STREAM);
     for consumer in consumers {
-        println!("consumer  {:<8} {}", consumer.durable, consumer.filters.join(" "));
+        println!(
+            "consumer  {:<8} {}",
+            consumer.durable,
+            consumer.filters.join(" ")
+        );
     }
     Ok(())
 }

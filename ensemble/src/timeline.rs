@@ -29,11 +29,16 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), String> {
     let order: OrderId = args.order_id.parse().map_err(|_| {
-        format!("`{}` is not an order id: it looks like a UUID", args.order_id)
+        format!(
+            "`{}` is not an order id: it looks like a UUID",
+            args.order_id
+        )
     })?;
     let broker = broker::connect(&args.broker.url()?, "timeline").await;
     let broker = broker.map_err(|error| error.to_string())?;
-    let recorded = history::of_order(&broker, order).await.map_err(|error| error.to_string())?;
+    let recorded = history::of_order(&broker, order)
+        .await
+        .map_err(|error| error.to_string())?;
     if recorded.is_empty() {
         return Err(format!(
             "the stream has no event of order {order}: it was never placed here, or its events \
@@ -53,14 +58,19 @@ pub(crate) fn draw(order: OrderId, recorded: &[Recorded]) -> String {
     let mut events: Vec<&Recorded> = recorded.iter().collect();
     events.sort_by_key(|event| (event.envelope.time, event.stream_sequence));
     let start = events.first().map_or(0, |event| event.envelope.time);
-    let subjects: HashMap<EventId, &str> =
-        events.iter().map(|event| (event.envelope.id, event.envelope.entry.subject)).collect();
+    let subjects: HashMap<EventId, &str> = events
+        .iter()
+        .map(|event| (event.envelope.id, event.envelope.entry.subject))
+        .collect();
     let mut text = format!("order {order}, placed {}\n\n", clock::rfc3339(start));
     for event in events {
         let envelope = &event.envelope;
         let cause = match envelope.causation {
             None => "from outside",
-            Some(cause) => subjects.get(&cause).copied().unwrap_or("an event that is not here"),
+            Some(cause) => subjects
+                .get(&cause)
+                .copied()
+                .unwrap_or("an event that is not here"),
         };
         let _ = writeln!(
             text,
@@ -89,7 +99,11 @@ fn remark(event: &Recorded) -> String {
         },
         Kind::Canceled => match body::read_canceled(bytes) {
             Ok(canceled) if canceled.attempt > 1 => {
-                format!("   {}, attempt {}", canceled.reason.code(), canceled.attempt)
+                format!(
+                    "   {}, attempt {}",
+                    canceled.reason.code(),
+                    canceled.attempt
+                )
             }
             Ok(canceled) => format!("   {}", canceled.reason.code()),
             Err(error) => format!("   unreadable: {error}"),

@@ -29,7 +29,12 @@ pub(crate) struct Args {
     #[arg(long, env = "ENSEMBLE_NATS_SERVER", value_name = "PATH")]
     nats_server: Option<PathBuf>,
     /// Run only these services; needs --nats-url
-    #[arg(long, env = "ENSEMBLE_SERVICES", value_delimiter = ',', requires = "nats_url")]
+    #[arg(
+        long,
+        env = "ENSEMBLE_SERVICES",
+        value_delimiter = ',',
+        requires = "nats_url"
+    )]
     services: Vec<String>,
     /// Begin with sample products, users with points and a coupon, and place an order
     #[arg(long)]
@@ -57,7 +62,9 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
         (None, Some(server)) => server.url().to_owned(),
         (None, None) => return Err("there is no broker".to_owned()),
     };
-    let broker = broker::connect(&nats_url, "up").await.map_err(|e| e.to_string())?;
+    let broker = broker::connect(&nats_url, "up")
+        .await
+        .map_err(|e| e.to_string())?;
     // A subset runs beside others, whose consumers are not ours to provision.
     if args.services.is_empty() {
         let settings = args.serve.settings();
@@ -67,7 +74,10 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
             .map_err(|e| e.to_string())?;
     }
     let host = Host::start(services, &args.serve, broker.clone(), key.authenticator()).await?;
-    let running = Running { nats_url, http_url: format!("http://{}", host.address()) };
+    let running = Running {
+        nats_url,
+        http_url: format!("http://{}", host.address()),
+    };
     running.write(&args.serve.data_dir)?;
     announce(&args, services, &running, &key)?;
     if args.demo {
@@ -95,10 +105,17 @@ fn chosen(names: &[String]) -> Result<Vec<Service>, String> {
     names
         .iter()
         .map(|name| {
-            SERVICES.iter().find(|service| service.name == name).copied().ok_or_else(|| {
-                let known: Vec<_> = SERVICES.iter().map(|service| service.name).collect();
-                format!("there is no service `{name}`: choose from {}", known.join(", "))
-            })
+            SERVICES
+                .iter()
+                .find(|service| service.name == name)
+                .copied()
+                .ok_or_else(|| {
+                    let known: Vec<_> = SERVICES.iter().map(|service| service.name).collect();
+                    format!(
+                        "there is no service `{name}`: choose from {}",
+                        known.join(", ")
+                    )
+                })
         })
         .collect()
 }

@@ -7,6 +7,8 @@ use async_nats::jetstream;
 
 /// A connection to the broker.
 pub type Context = jetstream::Context;
+/// The configuration of a pull consumer, as the broker has it.
+pub type PullConfig = jetstream::consumer::pull::Config;
 
 /// The broker cannot be reached.
 #[derive(Debug, thiserror::Error)]

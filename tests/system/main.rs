@@ -1,0 +1,3 @@
+//! The system, whole.
+
+mod smoke;

@@ -1,0 +1,207 @@
+//! A client of the HTTP API.
+
+use std::time::Duration;
+
+use events::{OrderId, UserId};
+use jetstream::history::{self, Recorded};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{World, eventually};
+
+/// Asks as a user or as an operator.
+pub struct Client<'a> {
+    world: &'a World,
+    token: String,
+    name: String,
+}
+
+/// An answer of the API.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body; null when there is none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a success.
+    ///
+    /// # Panics
+    /// When it is an error.
+    pub fn ok(self) -> Value {
+        assert!((200..300).contains(&self.status), "{self:?}");
+        self.body
+    }
+}
+
+impl<'a> Client<'a> {
+    pub(crate) fn new(world: &'a World, name: &str, operator: bool) -> Self {
+        let user = UserId::new(name).expect("a user id");
+        let valid = Duration::from_secs(3600);
+        Self {
+            token: world.key.token(&user, operator, valid).expect("a token"),
+            name: name.to_owned(),
+            world,
+        }
+    }
+
+    /// Sends a request to the host that has the route.
+    ///
+    /// # Panics
+    /// When no running host answers.
+    pub async fn send(&self, method: Method, path: &str, body: Value) -> Answer {
+        let url = format!("{}{path}", self.base(path));
+        let mut request = self
+            .world
+            .http
+            .request(method, url)
+            .bearer_auth(&self.token);
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = response.json().await.unwrap_or(Value::Null);
+        Answer { status, body }
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, Value::Null).await
+    }
+
+    /// `POST`.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// `PUT`.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, body).await
+    }
+
+    /// A new product; its id.
+    pub async fn product(&self, price: i64, stock: i64) -> String {
+        let new = json!({ "name": "mug", "price": price, "stock": stock });
+        text(&self.post("/products", new).await.ok()["product_id"])
+    }
+
+    /// Gives points to a user.
+    pub async fn charge(&self, user: &str, amount: i64) {
+        let path = format!("/points/{user}/charge");
+        self.post(&path, json!({ "amount": amount })).await.ok();
+    }
+
+    /// A new campaign; its id.
+    pub async fn campaign(&self, discount: Value, quantity: i64) -> String {
+        let new = json!({ "name": "welcome", "discount": discount, "quantity": quantity });
+        text(&self.post("/coupons", new).await.ok()["campaign_id"])
+    }
+
+    /// Takes a coupon of a campaign; its id.
+    pub async fn issue(&self, campaign: &str) -> String {
+        let issued = self
+            .post(&format!("/coupons/{campaign}/issue"), json!({}))
+            .await;
+        text(&issued.ok()["coupon_id"])
+    }
+
+    /// Puts a quantity of a product into the user's own cart.
+    pub async fn put_in_cart(&self, product: &str, quantity: i64) {
+        let path = format!("/carts/{}/items/{product}", self.name);
+        self.put(&path, json!({ "quantity": quantity })).await.ok();
+    }
+
+    /// Places an order. What was created a moment ago may not have been heard of yet: as
+    /// the API says, it comes back.
+    pub async fn place(&self, order: Value) -> OrderId {
+        eventually("placing", async || {
+            let answer = self.post("/orders", order.clone()).await;
+            match answer.status {
+                202 => Ok(id(&answer.body["order_id"])),
+                422 if matches!(
+                    answer.body["code"].as_str(),
+                    Some("UNKNOWN_PRODUCT" | "UNKNOWN_COUPON")
+                ) =>
+                {
+                    Err(answer.body.to_string())
+                }
+                _ => panic!("not accepted: {answer:?}"),
+            }
+        })
+        .await
+    }
+
+    /// The order as it is.
+    pub async fn order(&self, order: OrderId) -> Value {
+        self.get(&format!("/orders/{order}")).await.ok()
+    }
+
+    /// Waits until the order is in a state, and returns it.
+    pub async fn until(&self, order: OrderId, state: &str) -> Value {
+        eventually(&format!("{state} of order {order}"), async || {
+            let view = self.order(order).await;
+            match view["state"] == state {
+                true => Ok(view),
+                false => Err(view.to_string()),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the order is CONFIRMED, CANCELED or COMPENSATION_FAILED.
+    pub async fn until_final(&self, order: OrderId) -> Value {
+        eventually(&format!("the end of order {order}"), async || {
+            let view = self.order(order).await;
+            match view["state"].as_str() {
+                Some("CONFIRMED" | "CANCELED" | "COMPENSATION_FAILED") => Ok(view),
+                _ => Err(view.to_string()),
+            }
+        })
+        .await
+    }
+
+    fn base(&self, path: &str) -> String {
+        let service = match path.split(['/', '?']).nth(1) {
+            Some("orders") => "order",
+            Some("products") => "stock",
+            Some("points") => "point",
+            Some("coupons" | "users") => "coupon",
+            Some("carts") => "cart",
+            other => other.unwrap_or_default(),
+        };
+        let serves = |host: &&jetstream::host::Host| {
+            host.services()
+                .iter()
+                .any(|running| running.shell().name() == service)
+        };
+        let host = self
+            .world
+            .hosts()
+            .find(serves)
+            .expect("a running host with this route");
+        format!("http://{}", host.address())
+    }
+}
+
+impl World {
+    /// What the stream has of an order.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub async fn story(&self, order: OrderId) -> Vec<Recorded> {
+        history::of_order(self.broker(), order)
+            .await
+            .expect("the stream answers")
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn id(value: &Value) -> OrderId {
+    text(value).parse().expect("an order id")
+}

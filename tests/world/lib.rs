@@ -1,0 +1,304 @@
+//! The world of the integration tests: a nats-server, databases and services of one's
+//! own, started the way production starts them.
+//!
+//! A test ends with [`World::end`], which waits until everything is quiet and checks that
+//! nothing was left behind: no row of an outbox unpublished, no message unacked, no hold
+//! without a living order, no sum that does not add up.
+
+mod check;
+mod client;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser as _;
+use jetstream::auth::DevelopmentKey;
+use jetstream::config::ServeArgs;
+use jetstream::host::Host;
+use jetstream::local_server::{self, LocalServer};
+use jetstream::topology::{self, Retention};
+use jetstream::{Service, Settings, broker};
+use sea_orm::ConnectionTrait as _;
+use tempfile::TempDir;
+
+pub use client::{Answer, Client};
+
+/// Which databases the services use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Files in the world's folder.
+    Sqlite,
+    /// Databases of a name of their own, on the server that the set-up started.
+    Postgres,
+}
+
+/// A nats-server, databases, and the services that run on them.
+pub struct World {
+    folder: TempDir,
+    database_url: Option<String>,
+    databases: Vec<String>,
+    nats: Option<LocalServer>,
+    program: PathBuf,
+    key: DevelopmentKey,
+    broker: broker::Context,
+    hosts: BTreeMap<String, Host>,
+    services: Vec<Service>,
+    http: reqwest::Client,
+    flags: Vec<String>,
+}
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// Waits until something holds: a level, never an edge, and not for ever.
+///
+/// # Panics
+/// When it does not hold in time, with the last answer.
+pub async fn eventually<T: std::fmt::Debug>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match look().await {
+            Ok(value) => return value,
+            Err(state) if tokio::time::Instant::now() > deadline => {
+                panic!("{what} did not happen in time: {state}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+impl World {
+    /// A broker with its stream and consumers, and no service running.
+    ///
+    /// # Panics
+    /// When something cannot be started; the message says what.
+    pub async fn empty(backend: Backend) -> Self {
+        Self::with(backend, &ensemble::SERVICES, &[]).await
+    }
+
+    /// A world with other services, or with flags of `ensemble up`.
+    ///
+    /// # Panics
+    /// When something cannot be started; the message says what.
+    pub async fn with(backend: Backend, services: &[Service], flags: &[&str]) -> Self {
+        let given = std::env::var_os("ENSEMBLE_NATS_SERVER").map(PathBuf::from);
+        let program =
+            local_server::find(given.as_deref()).unwrap_or_else(|error| panic!("{error}"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let nats = LocalServer::start(&program, &folder.path().join("nats"))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let broker = broker::connect(nats.url(), "test")
+            .await
+            .expect("the broker answers");
+        let database_url = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(postgres_url()),
+        };
+        let mut world = Self {
+            key: DevelopmentKey::of(folder.path()).expect("a key"),
+            folder,
+            database_url,
+            databases: vec![],
+            nats: Some(nats),
+            program,
+            broker,
+            hosts: BTreeMap::new(),
+            services: services.to_vec(),
+            http: reqwest::Client::builder()
+                .timeout(Duration::from_secs(30))
+                .build()
+                .expect("a client"),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        world.provision().await;
+        world
+    }
+
+    /// A world with all services in one host.
+    ///
+    /// # Panics
+    /// When something cannot be started; the message says what.
+    pub async fn start(backend: Backend) -> Self {
+        let mut world = Self::empty(backend).await;
+        world.start_together("all").await;
+        world
+    }
+
+    /// Creates the stream and the consumers, or brings them up to date.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn provision(&mut self) {
+        let settings = self.settings();
+        let consumers: Vec<_> = self
+            .services
+            .iter()
+            .map(|s| s.consumer(&settings))
+            .collect();
+        topology::provision(&self.broker, Retention::default(), &consumers)
+            .await
+            .expect("provisioned");
+    }
+
+    /// Starts all services in one host; `host` is its name. On PostgreSQL several hosts
+    /// can run at once: several instances of each service.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn start_together(&mut self, host: &str) {
+        let services = self.services.clone();
+        self.start_host(host, &services).await;
+    }
+
+    /// Starts one service in a host of its own, named like the service.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_alone(&mut self, service: &str) {
+        let found = self.services.iter().find(|s| s.name == service).copied();
+        self.start_host(service, &[found.expect("a service of this world")])
+            .await;
+    }
+
+    async fn start_host(&mut self, name: &str, services: &[Service]) {
+        let args = self.args();
+        for service in services {
+            if let jetstream::database::Location::Postgres(url) = args.location(service.name) {
+                self.databases.push(url);
+            }
+        }
+        let broker = broker::connect(self.nats_url(), name)
+            .await
+            .expect("the broker answers");
+        let auth = self.key.authenticator();
+        let host = Host::start(services, &args, broker, auth).await;
+        let host = host.unwrap_or_else(|error| panic!("{error}"));
+        self.hosts.insert(name.to_owned(), host);
+    }
+
+    /// Stops a host: it finishes what it has begun.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn stop(&mut self, host: &str) {
+        let host = self.hosts.remove(host).expect("a running host");
+        assert!(host.drain().await, "the host finishes what it has begun");
+    }
+
+    /// The flags that services are started with.
+    ///
+    /// # Panics
+    /// When they are wrong.
+    #[must_use]
+    pub fn args(&self) -> ServeArgs {
+        let folder = self.folder.path().display().to_string();
+        let mut flags = vec!["test", "--listen", "127.0.0.1:0", "--data-dir", &folder];
+        if let Some(url) = &self.database_url {
+            flags.extend(["--database-url", url]);
+        }
+        flags.extend(self.flags.iter().map(String::as_str));
+        Flags::parse_from(flags).serve
+    }
+
+    /// What the services are configured with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.args().settings()
+    }
+
+    /// The world's folder: databases, key, and the broker's store.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The broker's address.
+    ///
+    /// # Panics
+    /// When the broker was ended.
+    #[must_use]
+    pub fn nats_url(&self) -> &str {
+        self.nats.as_ref().expect("a running broker").url()
+    }
+
+    /// The nats-server that the world uses.
+    #[must_use]
+    pub fn nats_program(&self) -> &Path {
+        &self.program
+    }
+
+    /// A connection to the broker.
+    #[must_use]
+    pub fn broker(&self) -> &broker::Context {
+        &self.broker
+    }
+
+    /// The running hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values()
+    }
+
+    /// A client of the HTTP API that asks as a user.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Client<'_> {
+        Client::new(self, name, false)
+    }
+
+    /// A client of the HTTP API that asks as an operator.
+    #[must_use]
+    pub fn operator(&self) -> Client<'_> {
+        Client::new(self, "operator", true)
+    }
+
+    /// Waits until everything is quiet, checks that nothing was left behind, and ends.
+    ///
+    /// # Panics
+    /// When something was left behind.
+    pub async fn end(mut self) {
+        check::quiet(&self).await;
+        check::sums(&self).await;
+        let names: Vec<String> = self.hosts.keys().cloned().collect();
+        for name in names {
+            self.stop(&name).await;
+        }
+        self.drop_databases().await;
+    }
+
+    async fn drop_databases(&mut self) {
+        let Some(url) = &self.database_url else {
+            return;
+        };
+        let server = url
+            .rsplit_once('/')
+            .map_or(url.as_str(), |(server, _)| server);
+        let admin = format!("{server}/postgres");
+        let admin = sea_orm::Database::connect(admin)
+            .await
+            .expect("PostgreSQL answers");
+        self.databases.sort();
+        self.databases.dedup();
+        for url in self.databases.drain(..) {
+            let name = url.rsplit('/').next().unwrap_or_default();
+            let drop = format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)");
+            admin.execute_unprepared(&drop).await.expect("dropped");
+        }
+    }
+}
+
+fn postgres_url() -> String {
+    let server = std::env::var(jetstream::fixture::POSTGRES).unwrap_or_else(|_| {
+        panic!(
+            "{} names no PostgreSQL server: run the tests with `cargo xtask test`",
+            jetstream::fixture::POSTGRES
+        )
+    });
+    let name = jetstream::clock::new_id().simple().to_string();
+    format!("{}/t{name}", server.trim_end_matches('/'))
+}
