@@ -6,7 +6,7 @@ use events::fact::CouponIssued;
 use events::{CampaignId, CouponId, UserId, catalog};
 use futures::future::BoxFuture;
 use jetstream::bulk::{Column, Rows};
-use jetstream::intake::Commands;
+use jetstream::intake::{Commands, Decided};
 use jetstream::{Emission, Fault, Tx, clock};
 
 use crate::domain::{Campaign, Campaigns, NotIssued};
@@ -24,20 +24,20 @@ pub(crate) struct Issuing;
 
 impl Commands for Issuing {
     type Command = Ask;
-    type Answer = Result<CouponIssued, NotIssued>;
+    type Answer = Answer;
 
     fn decide<'a>(
         &'a self,
         tx: &'a Tx,
         asked: &'a [Ask],
-    ) -> BoxFuture<'a, Result<(Vec<Self::Answer>, Vec<Emission>), Fault>> {
+    ) -> BoxFuture<'a, Result<Decided<Self::Answer>, Fault>> {
         Box::pin(issue(tx, asked))
     }
 }
 
-type Decided = (Vec<Result<CouponIssued, NotIssued>>, Vec<Emission>);
+type Answer = Result<CouponIssued, NotIssued>;
 
-async fn issue(tx: &Tx, asked: &[Ask]) -> Result<Decided, Fault> {
+async fn issue(tx: &Tx, asked: &[Ask]) -> Result<Decided<Answer>, Fault> {
     let mut campaigns = load(tx, asked).await?;
     let mut answers = Vec::with_capacity(asked.len());
     let mut emissions = Vec::new();

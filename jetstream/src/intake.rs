@@ -38,8 +38,11 @@ pub trait Commands: Send + Sync + 'static {
         &'a self,
         tx: &'a Tx,
         commands: &'a [Self::Command],
-    ) -> BoxFuture<'a, Result<(Vec<Self::Answer>, Vec<Emission>), Fault>>;
+    ) -> BoxFuture<'a, Result<Decided<Self::Answer>, Fault>>;
 }
+
+/// What a group of commands came to: an answer for each, in order, and the events.
+pub type Decided<A> = (Vec<A>, Vec<Emission>);
 
 /// Where commands are handed in.
 pub struct Intake<C: Commands> {

@@ -157,10 +157,7 @@ async fn publish(
             biased;
             Some(result) = window.next(), if !window.is_empty() => { finish(result); continue; }
             batch = incoming.recv() => batch,
-            () = stop.cancelled(), if window.is_empty() => match incoming.try_recv() {
-                Ok(batch) => Some(batch),
-                Err(_) => None,
-            },
+            () = stop.cancelled(), if window.is_empty() => incoming.try_recv().ok(),
         };
         let Some(batch) = batch else { break };
         for event in batch {

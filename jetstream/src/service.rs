@@ -331,7 +331,6 @@ impl Running {
     }
 
     /// Its HTTP routes.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }
