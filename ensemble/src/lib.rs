@@ -16,12 +16,12 @@ use clap::{Parser, Subcommand};
 use jetstream::Service;
 
 /// The five services of the shop.
-pub const SERVICES: [Service; 3] = [
+pub const SERVICES: [Service; 5] = [
     order_svc::SERVICE,
     stock_svc::SERVICE,
     point_svc::SERVICE,
-    //coupon_svc::SERVICE,
-    //cart_svc::SERVICE,
+    coupon_svc::SERVICE,
+    cart_svc::SERVICE,
 ];
 
 /// Choreographed order services over NATS JetStream.

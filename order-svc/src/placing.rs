@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use events::{body, catalog};
 use futures::future::BoxFuture;
-use jetstream::intake::Commands;
+use jetstream::intake::{Commands, Decided};
 use jetstream::{Delivery, Emission, Fault, Settings, Tx, clock};
 
 use crate::domain::pricing::{self, Request, Wrong};
@@ -45,7 +45,7 @@ impl Placing {
         &self,
         tx: &Tx,
         asked: &[Place],
-    ) -> Result<(Vec<Result<Order, Rejected>>, Vec<Emission>), Fault> {
+    ) -> Result<Decided<Result<Order, Rejected>>, Fault> {
         let users: HashSet<&str> = asked.iter().map(|p| p.request.user_id.as_str()).collect();
         let mut taken = orders::open_slots(tx, users).await?;
         let requests: Vec<&Request> = asked.iter().map(|place| &place.request).collect();
@@ -113,7 +113,7 @@ impl Commands for Placing {
         &'a self,
         tx: &'a Tx,
         asked: &'a [Place],
-    ) -> BoxFuture<'a, Result<(Vec<Self::Answer>, Vec<Emission>), Fault>> {
+    ) -> BoxFuture<'a, Result<Decided<Self::Answer>, Fault>> {
         Box::pin(self.place(tx, asked))
     }
 }
