@@ -20,7 +20,7 @@ use jetstream::config::ServeArgs;
 use jetstream::host::Host;
 use jetstream::local_server::{self, LocalServer};
 use jetstream::topology::{self, Retention};
-use jetstream::{Service, Settings, broker};
+use jetstream::{Database, Service, Settings, broker};
 use sea_orm::ConnectionTrait as _;
 use tempfile::TempDir;
 
@@ -283,6 +283,17 @@ impl World {
     /// The running hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.hosts.values()
+    }
+
+    /// The database of a running service.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn database(&self, service: &str) -> Database {
+        let mut running = self.hosts().flat_map(Host::services);
+        let found = running.find(|running| running.shell().name() == service);
+        found.expect("a running service").shell().database().clone()
     }
 
     /// A client of the HTTP API that asks as a user.
