@@ -35,8 +35,8 @@ impl MigrationTrait for Tables {
             one INTEGER PRIMARY KEY CHECK (one = 1),
             sheets BIGINT NOT NULL CHECK (sheets >= 0)
         )";
-        let ten_sheets = "INSERT INTO paper (one, sheets) VALUES (1, 10)";
-        migration::run(manager, &[paper, ten_sheets, HOLDS]).await
+        let sheets = "INSERT INTO paper (one, sheets) VALUES (1, 100)";
+        migration::run(manager, &[paper, sheets, HOLDS]).await
     }
 }
 
