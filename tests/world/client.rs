@@ -21,11 +21,19 @@ pub struct Client<'a> {
 pub struct Answer {
     /// The status code.
     pub status: u16,
+    /// When to come back, in seconds, if it says so.
+    pub retry_after: Option<u32>,
     /// The body; null when there is none.
     pub body: Value,
 }
 
 impl Answer {
+    /// Status and code of a problem.
+    #[must_use]
+    pub fn problem(&self) -> (u16, &str) {
+        (self.status, self.body["code"].as_str().unwrap_or_default())
+    }
+
     /// The body of a success.
     ///
     /// # Panics
@@ -63,8 +71,14 @@ impl<'a> Client<'a> {
         }
         let response = request.send().await.expect("an answer");
         let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         let body = response.json().await.unwrap_or(Value::Null);
-        Answer { status, body }
+        Answer {
+            status,
+            retry_after,
+            body,
+        }
     }
 
     /// `GET`.
