@@ -8,6 +8,7 @@ mod bench;
 mod dead_letters;
 mod demo;
 mod provision;
+mod resolve;
 mod timeline;
 mod token;
 mod up;
@@ -49,6 +50,9 @@ enum Command {
     /// Look at events that could not be handled, and repair them
     #[command(after_help = dead_letters::EXAMPLES)]
     DeadLetters(dead_letters::Args),
+    /// End an order whose compensation was given up
+    #[command(after_help = resolve::EXAMPLES)]
+    Resolve(resolve::Args),
     /// Place orders as fast as they are decided, and measure
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Args),
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
+            Command::Resolve(args) => resolve::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
         }

@@ -35,6 +35,15 @@ pub struct ServeArgs {
     /// Seconds until an order that is not decided is canceled
     #[arg(long, env = "ENSEMBLE_ORDER_DEADLINE", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub order_deadline: u64,
+    /// Seconds after which compensation is asked for again, each time; then it is given up
+    #[arg(
+        long,
+        env = "ENSEMBLE_COMPENSATION_DEADLINES",
+        value_delimiter = ',',
+        default_value = "5,15,45",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub compensation_deadlines: Vec<u64>,
     /// Open orders that a user may have at once
     #[arg(long, env = "ENSEMBLE_OPEN_ORDERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub open_orders: u32,
@@ -59,6 +68,11 @@ impl ServeArgs {
         Settings {
             flows: self.flows.clone(),
             order_deadline: Duration::from_secs(self.order_deadline),
+            compensation_deadlines: self
+                .compensation_deadlines
+                .iter()
+                .map(|seconds| Duration::from_secs(*seconds))
+                .collect(),
             open_orders_per_user: self.open_orders,
             jaeger_url: self.jaeger_url.clone(),
             ..Settings::default()

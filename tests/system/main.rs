@@ -6,6 +6,7 @@
 mod dead_letters;
 mod failures;
 mod follower;
+mod healing;
 mod held_back;
 mod ranking;
 mod red;

@@ -4,6 +4,7 @@ mod cancel;
 mod messages;
 mod place;
 mod read;
+mod resolve;
 mod view;
 
 use axum::Router;
@@ -36,6 +37,7 @@ pub(crate) fn routes(shell: &Shell) -> Router {
         .route("/orders/{id}/status", get(read::status))
         .route("/orders/{id}/timeline", get(read::timeline))
         .route("/orders/{id}/cancel", post(cancel::cancel))
+        .route("/orders/{id}/resolve", post(resolve::resolve))
         .with_state(Api {
             shell: shell.clone(),
             placing,

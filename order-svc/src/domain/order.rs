@@ -117,6 +117,11 @@ pub enum Input {
     /// Its timer rings: the order's deadline while it is PENDING, that of the
     /// compensation while it is COMPENSATING. Only an attempt: the state decides (R9).
     Due,
+    /// An operator has compensation asked for again, after it was given up.
+    Retry,
+    /// An operator has seen to it that a silent step is undone, after compensation was
+    /// given up.
+    MarkUndone(Step),
 }
 
 /// What an order says.
@@ -257,6 +262,8 @@ impl Order {
                 _ => vec![],
             },
             Input::Due => self.ring(now, rules),
+            Input::Retry => self.retry(now, rules),
+            Input::MarkUndone(step) => self.mark_undone(step, now, rules),
         };
         if before != (self.state, self.flags.clone()) || !said.is_empty() {
             self.version += 1;
@@ -290,7 +297,9 @@ impl Order {
                 return Err(contradiction("succeeded after it was refused"));
             }
             (Flag::Waiting, Answer::Refused(_)) => Flag::Refused,
-            (Flag::Refused, Answer::Refused(_)) => return Ok(vec![]),
+            // Void and refused: a person marked the step while it was silent. Nothing is held
+            // either way.
+            (Flag::Refused | Flag::Void, Answer::Refused(_)) => return Ok(vec![]),
             (_, Answer::Refused(_)) => {
                 return Err(contradiction("was refused after it had answered otherwise"));
             }
@@ -368,9 +377,7 @@ impl Order {
                 if asked >= rules.compensation_deadlines.len() {
                     self.state = State::CompensationFailed;
                     self.due_at = 0;
-                    let flags = self.flags.iter();
-                    let silent = flags.filter(|(_, f)| !f.is_undone()).map(|(step, _)| *step);
-                    return vec![Say::CompensationFailed(silent.collect())];
+                    return vec![Say::CompensationFailed(self.silent_steps())];
                 }
                 let last = rules.compensation_deadlines.len() - 1;
                 self.due_at = now + rules.compensation_deadlines[(asked + 1).min(last)];
@@ -378,6 +385,38 @@ impl Order {
             }
             _ => vec![],
         }
+    }
+
+    fn retry(&mut self, now: i64, rules: &Rules) -> Vec<Say> {
+        if self.state != State::CompensationFailed {
+            return vec![];
+        }
+        self.state = State::Compensating;
+        self.overdue = 0;
+        self.due_at = now + rules.compensation_deadlines.first().copied().unwrap_or(0);
+        self.ask_again()
+    }
+
+    fn mark_undone(&mut self, step: Step, now: i64, rules: &Rules) -> Vec<Say> {
+        if self.state != State::CompensationFailed {
+            return vec![];
+        }
+        match self.flags.get_mut(&step) {
+            Some(flag @ Flag::Succeeded) => *flag = Flag::Compensated,
+            Some(flag @ Flag::Waiting) => *flag = Flag::Void,
+            _ => return vec![],
+        }
+        self.join(now, rules)
+    }
+
+    /// The steps that have not answered that they are undone.
+    #[must_use]
+    pub fn silent_steps(&self) -> Vec<Step> {
+        let flags = self.flags.iter();
+        flags
+            .filter(|(_, flag)| !flag.is_undone())
+            .map(|(step, _)| *step)
+            .collect()
     }
 
     fn ask_again(&mut self) -> Vec<Say> {

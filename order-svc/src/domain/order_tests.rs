@@ -223,3 +223,43 @@ fn an_answer_that_flips_is_a_contradiction_and_changes_nothing() {
         "not needed"
     );
 }
+
+fn given_up() -> Order {
+    let mut o = order(&BOTH);
+    hear(&mut o, [taken(Step::STOCK)]);
+    o.hear(Input::Due, 20_000, &rules()).expect("fine");
+    while o.state == State::Compensating {
+        let due = o.due_at;
+        o.hear(Input::Due, due, &rules()).expect("fine");
+    }
+    o
+}
+
+#[test]
+fn an_operator_can_have_it_asked_for_again_after_it_was_given_up() {
+    let mut o = given_up();
+    assert_eq!(hear(&mut o, [Input::Retry]), ["canceled DEADLINE_PASSED 5"]);
+    assert_eq!((o.state, o.overdue), (State::Compensating, 0));
+    assert!(
+        hear(&mut o, [Input::Retry]).is_empty(),
+        "only when it was given up"
+    );
+}
+
+#[test]
+fn an_operator_can_mark_silent_steps_as_undone() {
+    let mut o = given_up();
+    assert_eq!(o.silent_steps(), BOTH);
+    assert!(hear(&mut o, [Input::MarkUndone(Step::STOCK)]).is_empty());
+    assert_eq!(
+        hear(&mut o, [Input::MarkUndone(Step::POINT)]),
+        ["compensated"]
+    );
+    assert_eq!(o.flags[&Step::STOCK], Flag::Compensated);
+    assert_eq!(o.flags[&Step::POINT], Flag::Void);
+    // The step answers after all: it was refused, and nothing is held either way.
+    assert!(hear(&mut o, [refused(Step::POINT)]).is_empty());
+
+    let mut pending = order(&BOTH);
+    assert!(hear(&mut pending, [Input::MarkUndone(Step::STOCK)]).is_empty());
+}
