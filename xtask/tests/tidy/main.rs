@@ -11,7 +11,7 @@ mod modules;
 mod picture;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file of the repository.
 #[derive(Debug, Clone)]
@@ -36,28 +36,37 @@ impl Source {
     }
 }
 
-/// All files, sorted by path, but those that are built, fetched or hidden.
+/// All files, sorted by path, but those that are hidden, and the folders at the top that
+/// git ignores: what is built, fetched or run.
 fn repository() -> Vec<Source> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // What the run says is worth more than what was true at the build: the repository may
+    // have been moved since.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let root = here.parent().expect("xtask is in the repository");
+    let ignored = fs::read_to_string(root.join(".gitignore")).expect("the list of ignored files");
+    let ignored: Vec<&str> = ignored
+        .lines()
+        .filter_map(|line| line.strip_prefix('/'))
+        .collect();
     let mut sources = Vec::new();
-    collect(root, "", &mut sources);
+    collect(root, "", &ignored, &mut sources);
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     sources
 }
 
-fn collect(folder: &Path, prefix: &str, sources: &mut Vec<Source>) {
+fn collect(folder: &Path, prefix: &str, ignored: &[&str], sources: &mut Vec<Source>) {
     for entry in fs::read_dir(folder).expect("a folder of the repository") {
         let entry = entry.expect("an entry of the folder");
         let name = entry.file_name().to_string_lossy().into_owned();
-        let made = prefix.is_empty() && matches!(name.as_str(), "target" | "data");
+        let made = prefix.is_empty() && ignored.contains(&name.as_str());
         if made || name.starts_with('.') {
             continue;
         }
         let path = format!("{prefix}{name}");
         let kind = entry.file_type().expect("a type of file");
         if kind.is_dir() {
-            collect(&entry.path(), &format!("{path}/"), sources);
+            collect(&entry.path(), &format!("{path}/"), ignored, sources);
         } else if kind.is_file() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             sources.push(Source { path, text });
@@ -102,6 +111,11 @@ fn links_in_documents_lead_somewhere() {
 #[test]
 fn the_picture_in_the_readme_has_every_subject_of_the_catalog() {
     none(&picture::missing_subjects(&repository()));
+}
+
+#[test]
+fn the_code_map_has_every_module_that_services_build_on() {
+    none(&picture::missing_modules(&repository()));
 }
 
 #[test]
