@@ -184,6 +184,8 @@ impl<'a> Client<'a> {
             Some("points") => "point",
             Some("coupons" | "users") => "coupon",
             Some("carts") => "cart",
+            // Served by every host, for its own services; one is enough here.
+            Some("dead-letters" | "internals") => "stock",
             other => other.unwrap_or_default(),
         };
         let serves = |host: &&jetstream::host::Host| {
