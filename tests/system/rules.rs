@@ -17,6 +17,7 @@ on_both_databases! {
     another_users_order_is_not_there: another_users_order();
     of_a_hundred_users_ten_get_a_coupon: first_come_first_served();
     a_user_gets_one_coupon_of_a_campaign: one_coupon_each();
+    a_coupon_serves_one_of_two_open_orders: one_coupon_two_orders();
     a_cart_keeps_what_was_not_ordered: cart_keeps_the_rest();
     a_flow_that_is_not_allowed_is_refused: flow_not_allowed(Flow::Parallel, Flow::Sequential);
     the_other_flow_that_is_not_allowed_is_refused: flow_not_allowed(Flow::Sequential, Flow::Parallel);
@@ -203,6 +204,37 @@ async fn one_coupon_each(backend: Backend) {
     }
     let coupons = alice.get("/users/alice/coupons").await.ok();
     assert_eq!(coupons["coupons"].as_array().map(Vec::len), Some(1));
+    world.end().await;
+}
+
+async fn one_coupon_two_orders(backend: Backend) {
+    let flags = ["--open-orders", "2"];
+    let mut world = World::with(backend, &ensemble::SERVICES, &flags).await;
+    world.start_apart().await;
+    let shop = Shop::open(&world, None).await;
+    world.stop("coupon").await;
+    let first = shop.order(&world, Flow::Parallel).await;
+    let second = shop.order(&world, Flow::Parallel).await;
+    let third = world.user("alice").post("/orders", one(&shop.pen)).await;
+    assert_eq!(third.problem(), (409, "TOO_MANY_OPEN_ORDERS"));
+    world.start_alone("coupon").await;
+    let alice = world.user("alice");
+    let views = [
+        alice.until_final(first).await,
+        alice.until_final(second).await,
+    ];
+    let mut states = views.each_ref().map(|view| view["state"].as_str());
+    states.sort_unstable();
+    assert_eq!(states, [Some("CANCELED"), Some("CONFIRMED")]);
+    let refusals = views.iter().filter_map(|view| view["refusals"].get(0));
+    let reasons: Vec<_> = refusals.map(|r| &r["details"]["reason"]).collect();
+    assert_eq!(reasons, ["used"]);
+    world.quiet().await;
+    let one_order = "mugs: 8 available, 0 held, 2 sold\n\
+                     points: 4100 available, 0 held, 900 spent\n\
+                     coupon: USED\n\
+                     cart: 18 mugs, 3 pens\n";
+    assert_eq!(shop.ledger(&world).await, one_order);
     world.end().await;
 }
 

@@ -333,6 +333,7 @@ impl World {
     }
 
     /// Waits until everything is quiet, checks that nothing was left behind, and ends.
+    /// Every service of the world must be running, or what it has to hear is missed.
     ///
     /// # Panics
     /// When something was left behind.
