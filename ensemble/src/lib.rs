@@ -3,6 +3,7 @@
 // A command line speaks on the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod demo;
 mod provision;
 mod timeline;
@@ -43,6 +44,9 @@ enum Command {
     /// Print what happened to an order
     #[command(after_help = timeline::EXAMPLES)]
     Timeline(timeline::Args),
+    /// Place orders as fast as they are decided, and measure
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Args),
     /// Create the stream and the consumers, or bring them up to date
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
@@ -61,6 +65,7 @@ pub fn main() -> ExitCode {
             Command::Up(args) => up::run(*args).await,
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
         }
     });

@@ -56,8 +56,11 @@ impl Consumer {
         while !self.stop.is_cancelled() {
             match self.subscribe().await {
                 Ok(messages) => {
-                    pause = Pause::default();
-                    self.consume(messages).await;
+                    if self.consume(messages).await {
+                        pause = Pause::default();
+                    }
+                    // It ended by itself: the consumer was deleted, or the broker restarted.
+                    pause.wait(&self.stop).await;
                 }
                 Err(error) => {
                     let durable = &self.work.consumer;
@@ -88,13 +91,17 @@ impl Consumer {
         stream.await.map_err(|error| error.to_string())
     }
 
-    /// Handles batches until the stream of messages ends or the service is stopped.
-    async fn consume(&self, mut messages: pull::Stream) {
+    /// Handles batches until the stream of messages ends or the service is stopped;
+    /// whether there were any.
+    async fn consume(&self, mut messages: pull::Stream) -> bool {
         let mut previous = 0;
         loop {
             let first = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return hand_back(&mut messages).await,
+                () = self.stop.cancelled() => {
+                    hand_back(&mut messages).await;
+                    return previous > 0;
+                }
                 first = messages.next() => first,
             };
             let first = match first {
@@ -105,9 +112,9 @@ impl Consumer {
                     if error.kind() == pull::MessagesErrorKind::MissingHeartbeat {
                         continue;
                     }
-                    return;
+                    return previous > 0;
                 }
-                None => return,
+                None => return previous > 0,
             };
             let batch = gather(&mut messages, first, previous).await;
             previous = batch.len();

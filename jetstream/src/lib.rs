@@ -34,6 +34,7 @@ pub mod participant;
 mod relay;
 pub mod service;
 pub mod subscription;
+mod tasks;
 pub mod telemetry;
 pub mod topology;
 

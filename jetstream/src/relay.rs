@@ -17,11 +17,11 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::clock::millis;
 use crate::database::Database;
 use crate::outbox::{self, Committed};
+use crate::tasks::Tasks;
 
 /// The header that says flow and needed steps, so that an event that is not a
 /// consumer's turn need not be decoded.
@@ -31,8 +31,10 @@ pub(crate) const TRACEPARENT: &str = "traceparent";
 
 // Far more events in flight starve consumers; far fewer leave the wire idle.
 const WINDOW: usize = 1024;
-// Batches that may wait for the window. Beyond, the sweep takes them from the database.
+// Batches, and events in all, that may wait for the window. Beyond, they stay in the
+// database until the sweep takes them: memory stays small while the broker is away.
 const QUEUE: usize = 256;
+const IN_HAND: usize = 16_384;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_AGE: Duration = Duration::from_secs(1);
 const SWEEP_BATCH: i64 = 1000;
@@ -48,14 +50,9 @@ pub(crate) struct Relay {
 type InFlight = Arc<Mutex<HashSet<i64>>>;
 
 impl Relay {
-    /// Starts the publisher and the sweep. They end when `stop` is canceled and what is
-    /// in hand is published, or when `deadline` passes after that.
-    pub(crate) fn start(
-        broker: jetstream::Context,
-        database: Database,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> Self {
+    /// Starts the publisher and the sweep. When they are stopped, what is in hand is
+    /// published first.
+    pub(crate) fn start(broker: jetstream::Context, database: Database, tasks: &Tasks) -> Self {
         let (queue, incoming) = mpsc::channel(QUEUE);
         let (acked, to_mark) = mpsc::unbounded_channel();
         let in_flight = InFlight::default();
@@ -63,27 +60,30 @@ impl Relay {
             queue,
             in_flight: in_flight.clone(),
         };
-        tasks.spawn(publish(
-            broker,
-            incoming,
-            acked,
-            in_flight.clone(),
-            stop.clone(),
-        ));
-        tasks.spawn(mark(database.clone(), to_mark, in_flight));
-        tasks.spawn(relay.clone().sweep(database, stop));
+        let stop = tasks.stopping();
+        let publisher = publish(broker, incoming, acked, in_flight.clone(), stop.clone());
+        tasks.spawn("publisher", publisher);
+        tasks.spawn("marker", mark(database.clone(), to_mark, in_flight));
+        tasks.spawn("sweep", relay.clone().sweep(database, stop));
         relay
     }
 
     /// Publishes what has just committed. Never waits: when the window is full, or the
     /// process ends, the sweep finds the rows.
     pub(crate) fn publish(&self, events: Vec<Committed>) {
-        if events.is_empty() {
+        if events.is_empty() || self.in_hand() >= IN_HAND {
             return;
         }
         if let Ok(place) = self.queue.try_reserve() {
             place.send(self.take_in_hand(events));
         }
+    }
+
+    fn in_hand(&self) -> usize {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     fn take_in_hand(&self, events: Vec<Committed>) -> Vec<Committed> {
@@ -114,7 +114,7 @@ impl Relay {
     async fn sweep_once(&self, database: &Database) -> Result<(), crate::fault::Fault> {
         let before = database.clock().now() - millis(SWEEP_AGE);
         let mut after = 0;
-        loop {
+        while self.in_hand() < IN_HAND {
             let rows = outbox::unpublished(database, before, after, SWEEP_BATCH).await?;
             let Some(last) = rows.last() else {
                 return Ok(());
@@ -131,6 +131,7 @@ impl Relay {
                 }
             }
         }
+        Ok(())
     }
 }
 

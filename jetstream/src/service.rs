@@ -14,7 +14,6 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sea_orm_migration::MigrationTrait;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::batch::Work;
@@ -27,6 +26,7 @@ use crate::intake::{Commands, Intake};
 use crate::outbox;
 use crate::relay::Relay;
 use crate::subscription::Subscription;
+use crate::tasks::Tasks;
 use crate::topology::ConsumerSpec;
 
 /// What can be configured for every service; the defaults are those of production.
@@ -87,8 +87,7 @@ struct Inner {
     broker: jetstream::Context,
     auth: Authenticator,
     relay: Relay,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    tasks: Tasks,
     failed: CancellationToken,
     database_up: AtomicBool,
     // The time of the last event that was handled.
@@ -99,8 +98,7 @@ struct Inner {
 pub struct Running {
     shell: Shell,
     router: Router,
-    relay_tasks: TaskTracker,
-    relay_stop: CancellationToken,
+    relay_tasks: Tasks,
 }
 
 /// What a service needs from outside.
@@ -136,13 +134,9 @@ impl Service {
             auth,
         } = surroundings;
         let database = Database::open(self.name, &location, self.migrations).await?;
-        let (relay_tasks, relay_stop) = (TaskTracker::new(), CancellationToken::new());
-        let relay = Relay::start(
-            broker.clone(),
-            database.clone(),
-            relay_stop.clone(),
-            &relay_tasks,
-        );
+        let failed = CancellationToken::new();
+        let relay_tasks = Tasks::new(self.name, failed.clone());
+        let relay = Relay::start(broker.clone(), database.clone(), &relay_tasks);
         let heard_until = Arc::new(AtomicI64::new(0));
         let shell = Shell(Arc::new(Inner {
             name: self.name,
@@ -150,9 +144,8 @@ impl Service {
             broker: broker.clone(),
             auth,
             relay: relay.clone(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            failed: CancellationToken::new(),
+            tasks: Tasks::new(self.name, failed.clone()),
+            failed,
             database_up: AtomicBool::new(true),
             heard_until: heard_until.clone(),
             settings,
@@ -189,7 +182,6 @@ impl Service {
             shell,
             router,
             relay_tasks,
-            relay_stop,
         })
     }
 }
@@ -251,24 +243,13 @@ impl Shell {
     /// Canceled when the service is to stop.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
-        self.0.stop.clone()
+        self.0.tasks.stopping()
     }
 
     /// Runs a task as long as the service; one that panics takes the service down, so
     /// that its death is not overlooked.
     pub fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let shell = self.clone();
-        self.0.tasks.spawn(async move {
-            let ended = std::panic::AssertUnwindSafe(task).catch_unwind().await;
-            if ended.is_err() {
-                tracing::error!(
-                    service = shell.name(),
-                    task = what,
-                    "a task panicked: stopping"
-                );
-                shell.0.failed.cancel();
-            }
-        });
+        self.0.tasks.spawn(what, task);
     }
 
     /// Does something again and again; a fault is logged and tried again next time.
@@ -278,13 +259,13 @@ impl Shell {
         period: Duration,
         step: fn(Shell) -> BoxFuture<'static, Result<(), Fault>>,
     ) {
-        let shell = self.clone();
+        let (shell, stop) = (self.clone(), self.stopping());
         self.spawn(what, async move {
             let mut interval = tokio::time::interval(period);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    () = shell.0.stop.cancelled() => return,
+                    () = stop.cancelled() => return,
                     _ = interval.tick() => {}
                 }
                 if let Err(fault) = step(shell.clone()).await {
@@ -348,16 +329,12 @@ impl Running {
             shell,
             router,
             relay_tasks,
-            relay_stop,
         } = self;
         drop(router);
         let finish = async {
-            shell.0.stop.cancel();
-            shell.0.tasks.close();
-            shell.0.tasks.wait().await;
-            relay_stop.cancel();
-            relay_tasks.close();
-            relay_tasks.wait().await;
+            shell.0.tasks.finish().await;
+            // Only now: what the last batches have committed is still to be published.
+            relay_tasks.finish().await;
         };
         let finished = tokio::time::timeout(deadline, finish).await.is_ok();
         if !finished {
