@@ -101,47 +101,63 @@ impl Rows {
     /// The statement with the table `v` in front of it. `sql` may use `$1`… for `extra`.
     #[must_use]
     pub fn statement(self, backend: DbBackend, sql: &str, extra: Vec<Value>) -> Statement {
-        let mut values = extra;
-        let first = values.len() + 1;
         let names: Vec<_> = self.columns.iter().map(|(name, _)| *name).collect();
-        let mut text = format!("WITH v({}) AS (", names.join(", "));
+        let names = names.join(", ");
         match backend {
             DbBackend::Postgres => {
-                let arrays =
-                    self.columns.iter().enumerate().map(|(i, (_, column))| {
-                        format!("${}::{}[]", first + i, column.postgres().0)
-                    });
-                let arrays: Vec<_> = arrays.collect();
-                let _ = write!(text, "SELECT * FROM UNNEST({})", arrays.join(", "));
-                for ((_, column), cells) in self.columns.iter().zip(self.values) {
-                    values.push(Value::Array(column.postgres().1, Some(Box::new(cells))));
-                }
+                let (source, values) = self.arrays(extra);
+                let text = format!("WITH v({names}) AS ({source}) {sql}");
+                Statement::from_sql_and_values(backend, text, values)
             }
             _ => {
-                text.push_str("VALUES ");
-                let mut number = first;
-                let mut cells: Vec<_> = self.values.into_iter().map(Vec::into_iter).collect();
-                let width = cells.len();
-                let mut row = 0;
-                while let Some(value) = cells.first_mut().and_then(Iterator::next) {
-                    text.push_str(if row == 0 { "(" } else { ", (" });
-                    values.push(value);
-                    let _ = write!(text, "${number}");
-                    for cell in cells.iter_mut().skip(1) {
-                        values.extend(cell.next());
-                    }
-                    for column in 1..width {
-                        let _ = write!(text, ", ${}", number + column);
-                    }
-                    text.push(')');
-                    number += width;
-                    row += 1;
-                }
+                let (source, mut values) = self.list();
+                let sql = renumbered(sql, values.len());
+                values.extend(extra);
+                let text = format!("WITH v({names}) AS ({source}) {sql}");
+                Statement::from_sql_and_values(backend, text, values)
             }
         }
-        let _ = write!(text, ") {sql}");
-        Statement::from_sql_and_values(backend, text, values)
     }
+
+    /// The columns as arrays, after the values that are there already.
+    fn arrays(self, mut values: Vec<Value>) -> (String, Vec<Value>) {
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for ((_, column), cells) in self.columns.iter().zip(self.values) {
+            let (name, array) = column.postgres();
+            values.push(Value::Array(array, Some(Box::new(cells))));
+            arrays.push(format!("${}::{name}[]", values.len()));
+        }
+        (
+            format!("SELECT * FROM UNNEST({})", arrays.join(", ")),
+            values,
+        )
+    }
+
+    /// The rows as a list. Its parameters have no names: SQLite would look each name up
+    /// among all others.
+    fn list(self) -> (String, Vec<Value>) {
+        let (rows, width) = (self.len(), self.columns.len());
+        let row = format!("({})", vec!["?"; width].join(", "));
+        let mut values = Vec::with_capacity(rows * width);
+        let mut columns: Vec<_> = self.values.into_iter().map(Vec::into_iter).collect();
+        for _ in 0..rows {
+            values.extend(columns.iter_mut().filter_map(Iterator::next));
+        }
+        (format!("VALUES {}", vec![row; rows].join(", ")), values)
+    }
+}
+
+/// `$1`… as SQLite's numbered parameters that come after so many others.
+fn renumbered(sql: &str, after: usize) -> String {
+    let mut text = String::with_capacity(sql.len() + 16);
+    let mut parts = sql.split('$');
+    text.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let number: usize = part[..digits].parse().unwrap_or(0);
+        let _ = write!(text, "?{}{}", number + after, &part[digits..]);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -178,7 +194,7 @@ mod tests {
         );
         assert_eq!(
             s.sql,
-            "WITH v(k, n) AS (VALUES ($2, $3), ($4, $5)) SELECT * FROM v WHERE n > $1"
+            "WITH v(k, n) AS (VALUES (?, ?), (?, ?)) SELECT * FROM v WHERE n > ?5"
         );
         assert_eq!(s.values.map(|v| v.0.len()), Some(5));
     }
