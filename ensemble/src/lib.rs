@@ -3,7 +3,9 @@
 // A command line speaks on the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod api;
 mod bench;
+mod dead_letters;
 mod demo;
 mod provision;
 mod timeline;
@@ -44,6 +46,9 @@ enum Command {
     /// Print what happened to an order
     #[command(after_help = timeline::EXAMPLES)]
     Timeline(timeline::Args),
+    /// Look at events that could not be handled, and repair them
+    #[command(after_help = dead_letters::EXAMPLES)]
+    DeadLetters(dead_letters::Args),
     /// Place orders as fast as they are decided, and measure
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Args),
@@ -65,6 +70,7 @@ pub fn main() -> ExitCode {
             Command::Up(args) => up::run(*args).await,
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
+            Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
         }

@@ -1,6 +1,6 @@
 //! One batch of events in one transaction: the unit of work.
 
-use crate::database::Database;
+use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
 use crate::outbox::Committed;
@@ -27,19 +27,25 @@ impl Work {
     /// when this returns.
     pub(crate) async fn run(&self, items: &[Item]) -> Result<Vec<Committed>, Fault> {
         let tx = self.database.begin().await?;
+        let emissions = self.decide(&tx, items).await?;
+        let committed = outbox::append(&tx, emissions).await?;
+        tx.commit().await?;
+        Ok(committed)
+    }
+
+    /// Hands each handler its slice, in stream order.
+    pub(crate) async fn decide(&self, tx: &Tx, items: &[Item]) -> Result<Vec<Emission>, Fault> {
         let mut emissions: Vec<Emission> = Vec::new();
         for (index, subscription) in self.subscriptions.iter().enumerate() {
             let slice = items.iter().filter(|item| item.subscription == index);
             let mut slice: Vec<Delivery> = slice.map(|item| item.delivery.clone()).collect();
             if subscription.proof == Proof::Inbox && !slice.is_empty() {
-                slice = inbox::record(&tx, &self.consumer, slice).await?;
+                slice = inbox::record(tx, &self.consumer, slice).await?;
             }
             if !slice.is_empty() {
-                emissions.extend(subscription.handler.handle(&tx, &slice).await?);
+                emissions.extend(subscription.handler.handle(tx, &slice).await?);
             }
         }
-        let committed = outbox::append(&tx, emissions).await?;
-        tx.commit().await?;
-        Ok(committed)
+        Ok(emissions)
     }
 }

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Item, Work};
-use crate::dead_letter::{self, DeadLetter};
+use crate::clock;
+use crate::dead_letter::{self, DeadLetter, Origin};
 use crate::event::Delivery;
 use crate::fault::Fault;
 use crate::relay::{Relay, TURN};
@@ -31,6 +32,8 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
 ];
+// A row that others want too is free in a moment.
+const CONFLICTS: u64 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A service's durable consumer.
@@ -151,7 +154,7 @@ impl Consumer {
         if batch.is_empty() {
             return;
         }
-        match self.until_decided(&batch, 1).await {
+        match self.until_decided(&batch).await {
             Outcome::Done => ack_all(&batch).await,
             Outcome::Stopped => {}
             // One of them is poison: one by one, so that the others get through.
@@ -163,34 +166,65 @@ impl Consumer {
         }
     }
 
+    /// Handles one message of a batch that failed. While it fails, it is given back for a
+    /// while, so that others pass it; when it has failed too often, it is a dead letter.
     async fn handle_alone(&self, pulled: Pulled) {
         let alone = [pulled];
-        match self.until_decided(&alone, 1 + PAUSES.len()).await {
-            Outcome::Done => ack_all(&alone).await,
-            Outcome::Stopped => {}
-            Outcome::Failed(fault, attempts) => {
-                let [pulled] = alone;
-                let envelope = &pulled.item.delivery.envelope;
-                self.bury(pulled.message, Some(envelope), &fault, attempts)
-                    .await;
+        let fault = match self.until_decided(&alone).await {
+            Outcome::Done => return ack_all(&alone).await,
+            Outcome::Stopped => return,
+            Outcome::Failed(fault) => fault,
+        };
+        let [Pulled { message, item }] = alone;
+        let envelope = &item.delivery.envelope;
+        let times = match fault {
+            Fault::Permanent(_) => None,
+            _ => self.count_failure(envelope).await,
+        };
+        match times.and_then(|times| PAUSES.get(times - 1).map(|pause| (times, *pause))) {
+            Some((times, pause)) => {
+                let (id, order) = (envelope.id, envelope.correlation);
+                tracing::warn!(
+                    consumer = self.work.consumer, event.id = %id, order.id = %order, %fault, times,
+                    "an event could not be handled; it is tried again"
+                );
+                let again = message.ack_with(AckKind::Nak(Some(jittered(pause)))).await;
+                if let Err(error) = again {
+                    tracing::debug!(%error, "nak");
+                }
+            }
+            None => {
+                let attempts = times.unwrap_or(1);
+                self.bury(message, Some(envelope), &fault, attempts).await;
             }
         }
     }
 
-    /// Runs the transaction until it has committed or failed for good. As long as the
-    /// database is away it waits, with backoff.
-    async fn until_decided(&self, batch: &[Pulled], tries: usize) -> Outcome {
+    /// How often an event has failed; nothing when it cannot be counted now.
+    async fn count_failure(&self, envelope: &Envelope) -> Option<usize> {
+        let id = envelope.id.to_string();
+        let counted =
+            dead_letter::count_failure(&self.work.database, &self.work.consumer, &id).await;
+        match counted {
+            Ok(times) => usize::try_from(times).ok(),
+            // The database is away: that is no failure of the event.
+            Err(_) => Some(1),
+        }
+    }
+
+    /// Runs the transaction until it has committed or failed. As long as the database is
+    /// away it waits, with backoff.
+    async fn until_decided(&self, batch: &[Pulled]) -> Outcome {
         let items: Vec<Item> = batch.iter().map(|pulled| pulled.item.clone()).collect();
         let mut away = Pause::default();
-        let mut failures = 0;
         let mut conflicts = 0;
         loop {
             let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
             let fault = match run.await {
                 Ok(Ok(committed)) => {
                     if let Some(last) = items.last() {
-                        self.heard_until
-                            .store(last.delivery.envelope.time, Ordering::Relaxed);
+                        let time = last.delivery.envelope.time;
+                        self.heard_until.store(time, Ordering::Relaxed);
                     }
                     self.relay.publish(committed);
                     return Outcome::Done;
@@ -206,20 +240,11 @@ impl Consumer {
                         return Outcome::Stopped;
                     }
                 }
-                Fault::Conflict(_) if conflicts < 10 => {
+                Fault::Conflict(_) if conflicts < CONFLICTS => {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(conflicts)).await;
                 }
-                Fault::Permanent(_) => {
-                    return Outcome::Failed(fault, failures_as_u32(failures) + 1);
-                }
-                Fault::Conflict(_) | Fault::Unexpected(_) => {
-                    failures += 1;
-                    if failures >= tries {
-                        return Outcome::Failed(fault, failures_as_u32(failures));
-                    }
-                    tokio::time::sleep(jittered(PAUSES[(failures - 1).min(2)])).await;
-                }
+                _ => return Outcome::Failed(fault),
             }
         }
     }
@@ -262,12 +287,12 @@ impl Consumer {
         message: Message,
         envelope: Option<&Envelope>,
         fault: &Fault,
-        attempts: u32,
+        attempts: usize,
     ) {
         let mut pause = Pause::default();
         loop {
             let letter = letter(&message, envelope, fault, attempts);
-            match dead_letter::keep(&self.work.database, &self.work.consumer, letter).await {
+            match self.keep(letter).await {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a dead letter could not be kept; it is tried again");
@@ -292,10 +317,18 @@ impl Consumer {
     }
 }
 
+impl Consumer {
+    async fn keep(&self, letter: DeadLetter) -> Result<(), Fault> {
+        let tx = self.work.database.begin().await?;
+        dead_letter::keep(&tx, letter).await?;
+        tx.commit().await
+    }
+}
+
 enum Outcome {
     Done,
     Stopped,
-    Failed(Fault, u32),
+    Failed(Fault),
 }
 
 /// What has come, and under load what comes within a moment.
@@ -340,7 +373,7 @@ fn letter(
     message: &Message,
     envelope: Option<&Envelope>,
     fault: &Fault,
-    attempts: u32,
+    attempts: usize,
 ) -> DeadLetter {
     let header = |name: &str| {
         let headers = message.headers.as_ref()?;
@@ -356,22 +389,25 @@ fn letter(
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), header(name)?.into())));
     DeadLetter {
+        id: clock::new_id(),
+        origin: Origin::Consumer,
         event_id: header("Nats-Msg-Id").unwrap_or_default(),
         subject: message.subject.to_string(),
         headers: serde_json::Value::Object(headers.collect()).to_string(),
         payload: message.payload.to_vec(),
-        stream_sequence: message.info().map(|info| info.stream_sequence).unwrap_or(0),
+        stream_sequence: message
+            .info()
+            .map(|info| i64::try_from(info.stream_sequence).unwrap_or(0))
+            .unwrap_or(0),
         correlation: envelope
             .map(|e| e.correlation.to_string())
             .unwrap_or_default(),
-        kind: fault.kind(),
+        kind: fault.kind().to_owned(),
         reason: fault.to_string(),
-        attempts,
+        attempts: i64::try_from(attempts).unwrap_or(i64::MAX),
+        state: "OPEN".to_owned(),
+        died_at: 0,
     }
-}
-
-fn failures_as_u32(failures: usize) -> u32 {
-    u32::try_from(failures).unwrap_or(u32::MAX)
 }
 
 /// Waits longer each time, up to a bound.
@@ -394,6 +430,6 @@ impl Pause {
 
 /// Between half of a duration and all of it, so that instances do not march in step.
 fn jittered(duration: Duration) -> Duration {
-    let share = u32::from(crate::clock::new_id().as_bytes()[15]);
+    let share = u32::from(clock::new_id().as_bytes()[15]);
     duration / 2 + duration * share / 510
 }

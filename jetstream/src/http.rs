@@ -212,7 +212,7 @@ impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for
 /// All services' routes on one port, with health and what is the same for all of them.
 pub fn router(services: Vec<(Shell, Router)>) -> Router {
     let shells: Vec<Shell> = services.iter().map(|(shell, _)| shell.clone()).collect();
-    let mut router = Router::new()
+    let mut router = crate::operations::routes(shells.clone())
         .route(
             "/health/live",
             get(|| async { Json(json!({ "status": "live" })) }),

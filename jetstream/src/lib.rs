@@ -8,6 +8,7 @@
 //!  (consumer)      (batch, handlers)                                      └► publish (relay)
 //! ```
 
+pub mod audit;
 pub mod auth;
 mod batch;
 pub mod broker;
@@ -28,6 +29,7 @@ mod inbox;
 pub mod intake;
 pub mod local_server;
 pub mod migration;
+mod operations;
 mod outbox;
 pub mod page;
 pub mod participant;

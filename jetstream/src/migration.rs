@@ -42,7 +42,8 @@ impl MigrationTrait for RuntimeTables {
             &[
                 // Events that this service decided. Rows are kept after publishing, so that
                 // what a broker lost can be said again. `causation` is all zeroes, and
-                // `traceparent` and `turn` are empty, where there is none.
+                // `traceparent`, `turn` and `refused` are empty, where there is none;
+                // `refused` says why the broker will never take the event.
                 "CREATE TABLE outbox (
                     pseq BIGINT PRIMARY KEY,
                     event_id {id} NOT NULL UNIQUE,
@@ -54,9 +55,11 @@ impl MigrationTrait for RuntimeTables {
                     turn TEXT NOT NULL,
                     decided_at BIGINT NOT NULL,
                     body {bytes} NOT NULL,
-                    published_at BIGINT
+                    published_at BIGINT,
+                    refused TEXT NOT NULL DEFAULT ''
                 )",
-                "CREATE INDEX outbox_unpublished ON outbox (pseq) WHERE published_at IS NULL",
+                "CREATE INDEX outbox_unpublished ON outbox (pseq)
+                 WHERE published_at IS NULL AND refused = ''",
                 "CREATE INDEX outbox_correlation ON outbox (correlation)",
                 // The last number given to an event of this service; one row.
                 "CREATE TABLE producer (
@@ -72,10 +75,20 @@ impl MigrationTrait for RuntimeTables {
                     processed_at BIGINT NOT NULL,
                     PRIMARY KEY (consumer, event_id)
                 )",
-                // Events that could not be handled, with all that is needed to try again.
+                // Events that failed, and how often: the count must survive a restart, and the
+                // broker's own falls back.
+                "CREATE TABLE failures (
+                    consumer TEXT NOT NULL,
+                    event_id TEXT NOT NULL,
+                    times BIGINT NOT NULL,
+                    failed_at BIGINT NOT NULL,
+                    PRIMARY KEY (consumer, event_id)
+                )",
+                // Events that could not be handled (origin CONSUMER) or published (OUTBOX),
+                // with all that is needed to try again.
                 "CREATE TABLE dead_letters (
                     id {id} PRIMARY KEY,
-                    consumer TEXT NOT NULL,
+                    origin TEXT NOT NULL CHECK (origin IN ('CONSUMER', 'OUTBOX')),
                     event_id TEXT NOT NULL,
                     subject TEXT NOT NULL,
                     headers TEXT NOT NULL,
@@ -86,7 +99,19 @@ impl MigrationTrait for RuntimeTables {
                     reason TEXT NOT NULL,
                     attempts BIGINT NOT NULL,
                     state TEXT NOT NULL CHECK (state IN ('OPEN', 'REDRIVEN', 'DISCARDED')),
-                    died_at BIGINT NOT NULL
+                    died_at BIGINT NOT NULL,
+                    resolved_at BIGINT NOT NULL DEFAULT 0
+                )",
+                // What people did by hand: rows are only added.
+                "CREATE TABLE audit (
+                    id {id} PRIMARY KEY,
+                    done_at BIGINT NOT NULL,
+                    who TEXT NOT NULL,
+                    action TEXT NOT NULL,
+                    target TEXT NOT NULL,
+                    reason TEXT NOT NULL,
+                    before TEXT NOT NULL,
+                    after TEXT NOT NULL
                 )",
             ],
         )

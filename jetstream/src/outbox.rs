@@ -91,7 +91,7 @@ pub(crate) async fn unpublished(
 ) -> Result<Vec<Committed>, Fault> {
     let sql = format!(
         "SELECT {SELECTED} FROM outbox
-         WHERE published_at IS NULL AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3"
+         WHERE published_at IS NULL AND refused = '' AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3"
     );
     let rows = database
         .query(&sql, vec![after_pseq.into(), before.into(), limit.into()])
@@ -109,6 +109,29 @@ pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault
     let now = database.clock().now();
     database.run(rows, sql, vec![now.into()]).await?;
     Ok(())
+}
+
+/// What is not published.
+pub(crate) struct Backlog {
+    pub(crate) unpublished: i64,
+    /// When the oldest of it was decided.
+    pub(crate) oldest: Option<i64>,
+}
+
+/// Counts what is not published.
+pub(crate) async fn backlog(database: &Database) -> Result<Backlog, Fault> {
+    let sql = "SELECT count(*) AS n, coalesce(min(decided_at), 0) AS oldest FROM outbox
+               WHERE published_at IS NULL AND refused = ''";
+    let rows = database.query(sql, vec![]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Fault::Unexpected("no count".to_owned()))?;
+    let unpublished: i64 = row.try_get("", "n")?;
+    let oldest: i64 = row.try_get("", "oldest")?;
+    Ok(Backlog {
+        unpublished,
+        oldest: (unpublished > 0).then_some(oldest),
+    })
 }
 
 fn number(emission: Emission, pseq: i64, now: i64) -> Committed {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream;
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use events::envelope::CONTENT_TYPE;
 use futures::StreamExt as _;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::millis;
 use crate::database::Database;
+use crate::dead_letter;
 use crate::outbox::{self, Committed};
 use crate::tasks::Tasks;
 
@@ -61,8 +63,13 @@ impl Relay {
             in_flight: in_flight.clone(),
         };
         let stop = tasks.stopping();
-        let publisher = publish(broker, incoming, acked, in_flight.clone(), stop.clone());
-        tasks.spawn("publisher", publisher);
+        let publisher = Publisher {
+            broker,
+            database: database.clone(),
+            acked,
+            in_flight: in_flight.clone(),
+        };
+        tasks.spawn("publisher", publisher.run(incoming, stop.clone()));
         tasks.spawn("marker", mark(database.clone(), to_mark, in_flight));
         tasks.spawn("sweep", relay.clone().sweep(database, stop));
         relay
@@ -135,48 +142,75 @@ impl Relay {
     }
 }
 
-async fn publish(
+/// Publishes through a bounded window.
+struct Publisher {
     broker: jetstream::Context,
-    mut incoming: mpsc::Receiver<Vec<Committed>>,
-    acked: mpsc::UnboundedSender<Marked>,
+    database: Database,
+    acked: mpsc::UnboundedSender<Acked>,
     in_flight: InFlight,
-    stop: CancellationToken,
-) {
-    let mut window = FuturesUnordered::new();
-    let finish = |result: Result<i64, i64>| match result {
-        Ok(pseq) => drop(acked.send(Marked(pseq))),
-        // Not acknowledged: it may or may not be stored. The sweep says it again.
-        Err(pseq) => {
-            in_flight
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&pseq);
-        }
-    };
-    loop {
-        let batch = tokio::select! {
-            biased;
-            Some(result) = window.next(), if !window.is_empty() => { finish(result); continue; }
-            batch = incoming.recv() => batch,
-            () = stop.cancelled(), if window.is_empty() => incoming.try_recv().ok(),
-        };
-        let Some(batch) = batch else { break };
-        for event in batch {
-            while window.len() >= WINDOW {
-                if let Some(result) = window.next().await {
-                    finish(result);
+}
+
+/// What became of an event.
+enum Published {
+    Stored(i64),
+    /// Not acknowledged: it may or may not be stored. The sweep says it again.
+    Again(i64),
+    /// The broker will never take it.
+    Never(Box<Committed>, String),
+}
+
+impl Publisher {
+    async fn run(self, mut incoming: mpsc::Receiver<Vec<Committed>>, stop: CancellationToken) {
+        let mut window = FuturesUnordered::new();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                Some(published) = window.next(), if !window.is_empty() => {
+                    self.finish(published).await;
+                    continue;
                 }
+                batch = incoming.recv() => batch,
+                () = stop.cancelled(), if window.is_empty() => incoming.try_recv().ok(),
+            };
+            let Some(batch) = batch else { break };
+            for event in batch {
+                while window.len() >= WINDOW {
+                    if let Some(published) = window.next().await {
+                        self.finish(published).await;
+                    }
+                }
+                window.push(publish_one(self.broker.clone(), event));
             }
-            window.push(publish_one(broker.clone(), event));
+        }
+        while let Some(published) = window.next().await {
+            self.finish(published).await;
         }
     }
-    while let Some(result) = window.next().await {
-        finish(result);
+
+    async fn finish(&self, published: Published) {
+        let pseq = match published {
+            Published::Stored(pseq) => {
+                // The marker takes it out of hand once it is marked.
+                let _ = self.acked.send(Acked(pseq));
+                return;
+            }
+            Published::Again(pseq) => pseq,
+            Published::Never(event, reason) => {
+                if let Err(fault) = dead_letter::refuse(&self.database, &event, &reason).await {
+                    tracing::warn!(%fault, "a refused event could not be kept; it is tried again");
+                }
+                event.envelope.pseq
+            }
+        };
+        let mut in_flight = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        in_flight.remove(&pseq);
     }
 }
 
-/// Publishes one event; the number of its row, as acknowledged or not.
-async fn publish_one(broker: jetstream::Context, event: Committed) -> Result<i64, i64> {
+async fn publish_one(broker: jetstream::Context, event: Committed) -> Published {
     let pseq = event.envelope.pseq;
     let subject = event.envelope.entry.subject;
     let sent = broker.send_publish(subject, message(&event)).await;
@@ -184,14 +218,16 @@ async fn publish_one(broker: jetstream::Context, event: Committed) -> Result<i64
         Ok(acknowledged) => acknowledged.await,
         Err(error) => Err(error),
     };
-    match result {
-        Ok(_) => Ok(pseq),
-        Err(error) => {
-            let id = event.envelope.id;
-            tracing::warn!(event.id = %id, subject, %error, "not published; it is tried again");
-            Err(pseq)
-        }
+    let Err(error) = result else {
+        return Published::Stored(pseq);
+    };
+    let id = event.envelope.id;
+    if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+        tracing::error!(event.id = %id, subject, %error, "the broker will never take this event");
+        return Published::Never(Box::new(event), error.to_string());
     }
+    tracing::warn!(event.id = %id, subject, %error, "not published; it is tried again");
+    Published::Again(pseq)
 }
 
 fn message(event: &Committed) -> PublishMessage {
@@ -208,13 +244,13 @@ fn message(event: &Committed) -> PublishMessage {
     message
 }
 
-struct Marked(i64);
+struct Acked(i64);
 
 /// Marks what was acknowledged, all that has come together in one statement.
-async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Marked>, in_flight: InFlight) {
+async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Acked>, in_flight: InFlight) {
     let mut some = Vec::new();
     while acked.recv_many(&mut some, SWEEP_BATCH as usize).await > 0 {
-        let pseqs: Vec<_> = some.drain(..).map(|marked| marked.0).collect();
+        let pseqs: Vec<_> = some.drain(..).map(|acked| acked.0).collect();
         if let Err(fault) = outbox::mark(&database, &pseqs).await {
             // Published, but not marked: the sweep publishes it again, under the same id.
             tracing::warn!(%fault, count = pseqs.len(), "published events could not be marked");

@@ -23,7 +23,7 @@ use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
 use crate::intake::{Commands, Intake};
-use crate::outbox;
+use crate::outbox::{self, Committed};
 use crate::relay::Relay;
 use crate::subscription::Subscription;
 use crate::tasks::Tasks;
@@ -87,11 +87,22 @@ struct Inner {
     broker: jetstream::Context,
     auth: Authenticator,
     relay: Relay,
+    work: Arc<Work>,
     tasks: Tasks,
     failed: CancellationToken,
     database_up: AtomicBool,
     // The time of the last event that was handled.
     heard_until: Arc<AtomicI64>,
+}
+
+/// What a consumer has still to do.
+pub(crate) struct Lag {
+    /// Events that it has not pulled.
+    pub(crate) to_hear: u64,
+    /// Events that it has pulled and not acked.
+    pub(crate) to_ack: u64,
+    /// Of those, events that were delivered before.
+    pub(crate) redelivered: u64,
 }
 
 /// A running service.
@@ -137,10 +148,16 @@ impl Service {
         let failed = CancellationToken::new();
         let relay_tasks = Tasks::new(self.name, failed.clone());
         let relay = Relay::start(broker.clone(), database.clone(), &relay_tasks);
+        let work = Arc::new(Work {
+            consumer: self.name.to_owned(),
+            database: database.clone(),
+            subscriptions: (self.subscriptions)(&settings),
+        });
         let heard_until = Arc::new(AtomicI64::new(0));
         let shell = Shell(Arc::new(Inner {
             name: self.name,
-            database: database.clone(),
+            database,
+            work: work.clone(),
             broker: broker.clone(),
             auth,
             relay: relay.clone(),
@@ -150,11 +167,6 @@ impl Service {
             heard_until: heard_until.clone(),
             settings,
         }));
-        let work = Arc::new(Work {
-            consumer: self.name.to_owned(),
-            database,
-            subscriptions: (self.subscriptions)(shell.settings()),
-        });
         if !work.subscriptions.is_empty() {
             let stop = shell.stopping();
             shell.spawn(
@@ -209,6 +221,14 @@ impl Shell {
     #[must_use]
     pub fn broker(&self) -> &jetstream::Context {
         &self.0.broker
+    }
+
+    pub(crate) fn work(&self) -> &Work {
+        &self.0.work
+    }
+
+    pub(crate) fn publish(&self, committed: Vec<Committed>) {
+        self.0.relay.publish(committed);
     }
 
     pub(crate) fn auth(&self) -> &Authenticator {
@@ -275,19 +295,30 @@ impl Shell {
         });
     }
 
-    /// Whether events wait to be heard that are older than `patience` milliseconds, or
-    /// nobody can tell because the broker is away.
-    pub async fn is_behind(&self, patience: i64) -> bool {
+    /// What the service's consumer has still to do; nothing when the broker is away.
+    pub(crate) async fn lag(&self) -> Option<Lag> {
         let consumer = self
             .0
             .broker
             .get_consumer_from_stream::<pull::Config, _, _>(self.0.name, catalog::STREAM)
-            .await;
-        let Ok(consumer) = consumer else { return true };
+            .await
+            .ok()?;
         let info = consumer.cached_info();
-        let waiting = info.num_pending + info.num_ack_pending as u64;
+        Some(Lag {
+            to_hear: info.num_pending,
+            to_ack: info.num_ack_pending as u64,
+            redelivered: info.num_redelivered as u64,
+        })
+    }
+
+    /// Whether events wait to be heard that are older than `patience` milliseconds, or
+    /// nobody can tell because the broker is away.
+    pub async fn is_behind(&self, patience: i64) -> bool {
+        let Some(lag) = self.lag().await else {
+            return true;
+        };
         let heard = self.0.heard_until.load(Ordering::Relaxed);
-        waiting > 0 && clock::wall() - heard > patience
+        lag.to_hear + lag.to_ack > 0 && clock::wall() - heard > patience
     }
 
     /// What is missing before the service can work; empty when it is ready.

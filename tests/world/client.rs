@@ -35,11 +35,19 @@ pub struct Client<'a> {
 pub struct Answer {
     /// The status code.
     pub status: u16,
+    /// When to come back, in seconds, if it says so.
+    pub retry_after: Option<u32>,
     /// The body; null when there is none.
     pub body: Value,
 }
 
 impl Answer {
+    /// Status and code of a problem.
+    #[must_use]
+    pub fn problem(&self) -> (u16, &str) {
+        (self.status, self.body["code"].as_str().unwrap_or_default())
+    }
+
     /// The body of a success.
     ///
     /// # Panics
@@ -103,9 +111,14 @@ impl<'a> Client<'a> {
         }
         let response = request.send().await?;
         let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         let body = response.bytes().await?;
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            retry_after,
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        })
     }
 
     /// `GET`.
@@ -213,6 +226,8 @@ fn service(path: &str) -> &str {
         Some("points") => "point",
         Some("coupons" | "users") => "coupon",
         Some("carts") => "cart",
+        // Served by every host, for its own services; one is enough here.
+        Some("dead-letters" | "internals") => "stock",
         other => other.unwrap_or_default(),
     }
 }

@@ -9,6 +9,8 @@ mod check;
 mod client;
 mod postgres;
 mod process;
+mod shop;
+mod story;
 mod system;
 
 use std::collections::BTreeMap;
@@ -21,13 +23,41 @@ use jetstream::config::ServeArgs;
 use jetstream::host::Host;
 use jetstream::local_server::{self, LocalServer};
 use jetstream::topology::{self, Retention};
-use jetstream::{Service, Settings, broker};
+use jetstream::{Database, Service, Settings, broker};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client, Site};
 pub use postgres::{database_url, forget_databases};
 pub use process::{Finished, Process, Signal, nats_servers_on};
+pub use shop::Shop;
+pub use story::story;
 pub use system::System;
+
+/// Tests that run once on SQLite and once on PostgreSQL: `name: function(arguments);`,
+/// where the function gets the backend as its first argument.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($name:ident: $function:ident($($argument:expr),*);)*) => {
+        mod on_sqlite {
+            #[allow(unused_imports)] // for the arguments, where there are some
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$function($crate::Backend::Sqlite, $($argument),*).await;
+            })*
+        }
+        mod on_postgres {
+            #[allow(unused_imports)] // for the arguments, where there are some
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$function($crate::Backend::Postgres, $($argument),*).await;
+            })*
+        }
+    };
+}
 
 /// Which databases the services use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +199,16 @@ impl World {
             .await;
     }
 
+    /// Starts every service in a host of its own, so that each can be stopped alone.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn start_apart(&mut self) {
+        for service in self.services.clone() {
+            self.start_alone(service.name).await;
+        }
+    }
+
     async fn start_host(&mut self, name: &str, services: &[Service]) {
         let args = self.args();
         for service in services {
@@ -247,6 +287,17 @@ impl World {
         self.hosts.values()
     }
 
+    /// The database of a running service.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn database(&self, service: &str) -> Database {
+        let mut running = self.hosts().flat_map(Host::services);
+        let found = running.find(|running| running.shell().name() == service);
+        found.expect("a running service").shell().database().clone()
+    }
+
     /// A client of the HTTP API that asks as a user.
     #[must_use]
     pub fn user(&self, name: &str) -> Client<'_> {
@@ -259,13 +310,39 @@ impl World {
         Client::operator(self)
     }
 
+    /// Waits until no event is unpublished, unheard or unacked, and no order is open.
+    ///
+    /// # Panics
+    /// When that does not happen in time.
+    pub async fn quiet(&self) {
+        check::quiet(self).await;
+    }
+
+    /// Whether everything is quiet at this moment.
+    ///
+    /// # Errors
+    /// What is not.
+    pub async fn is_quiet(&self) -> Result<(), String> {
+        check::look(self).await.map(|_| ())
+    }
+
+    /// Whether nothing was left behind: no dead letter, and nothing held.
+    ///
+    /// # Errors
+    /// What was.
+    pub async fn is_clean(&self) -> Result<(), String> {
+        check::sums(self).await
+    }
+
     /// Waits until everything is quiet, checks that nothing was left behind, and ends.
     ///
     /// # Panics
     /// When something was left behind.
     pub async fn end(mut self) {
-        check::quiet(&self).await;
-        check::sums(&self).await;
+        self.quiet().await;
+        if let Err(left_behind) = self.is_clean().await {
+            panic!("{left_behind}");
+        }
         let names: Vec<String> = self.hosts.keys().cloned().collect();
         for name in names {
             self.stop(&name).await;
