@@ -20,6 +20,11 @@ Examples:
   ensemble up --database-url postgres://postgres@127.0.0.1/shop
   ensemble up --nats-url nats://127.0.0.1:4222 --services stock,point --listen 127.0.0.1:8081";
 
+// How often it is looked whether the broker still runs; longer after each failure to
+// start it again, and then given up.
+const WATCH: Duration = Duration::from_millis(100);
+const RESTARTS: u32 = 6;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Use this broker instead of starting one
@@ -53,7 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
 
 async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
     let key = DevelopmentKey::of(&args.serve.data_dir)?;
-    let server = match &args.nats_url {
+    let mut server = match &args.nats_url {
         Some(_) => None,
         None => Some(start_server(&args)?),
     };
@@ -73,6 +78,7 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
             .await
             .map_err(|e| e.to_string())?;
     }
+    let mut interrupted = std::pin::pin!(host::interrupted());
     let host = Host::start(services, &args.serve, broker.clone(), key.authenticator()).await?;
     let running = Running {
         nats_url,
@@ -80,17 +86,51 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
     };
     running.write(&args.serve.data_dir)?;
     announce(&args, services, &running, &key)?;
-    if args.demo {
-        let demo = demo::play(&running.http_url, &key, &broker);
+    let stop = async {
+        if args.demo {
+            tokio::select! {
+                () = &mut interrupted => return Ok(()),
+                played = demo::play(&running.http_url, &key, &broker) => played?,
+            }
+        }
+        println!("\nServing. Ctrl-C drains and stops; the next start continues from the data.");
         tokio::select! {
-            result = demo => result?,
-            () = host::interrupted() => {}
+            () = &mut interrupted => Ok(()),
+            error = keep_running(server.as_mut()) => Err(error),
+        }
+    };
+    host::until_stopped(host, stop).await
+}
+
+/// Starts the broker again when it ends; returns when it cannot.
+async fn keep_running(server: Option<&mut LocalServer>) -> String {
+    let Some(server) = server else {
+        return std::future::pending().await;
+    };
+    let mut failures: u32 = 0;
+    loop {
+        tokio::time::sleep(WATCH * 2_u32.pow(failures)).await;
+        if !server.has_ended() {
+            continue;
+        }
+        tracing::error!(
+            url = server.url(),
+            "nats-server has ended: starting it again; what was said meanwhile is in the outboxes"
+        );
+        match tokio::task::block_in_place(|| server.restart()) {
+            Ok(()) => {
+                failures = 0;
+                tracing::info!(url = server.url(), "nats-server runs again");
+            }
+            Err(error) if failures >= RESTARTS => {
+                return format!("nats-server has ended, and cannot be started again: {error}");
+            }
+            Err(error) => {
+                failures += 1;
+                tracing::error!(%error, "nats-server cannot be started");
+            }
         }
     }
-    println!("\nServing. Ctrl-C drains and stops; the next start continues from the data.");
-    let ended = host::until_stopped(host).await;
-    drop(server);
-    ended
 }
 
 fn start_server(args: &Args) -> Result<LocalServer, String> {

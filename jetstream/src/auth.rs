@@ -62,20 +62,18 @@ impl DevelopmentKey {
     pub fn of(data_dir: &Path) -> Result<Self, String> {
         let path = data_dir.join(KEY_FILE);
         let shown = path.display().to_string();
-        match std::fs::read_to_string(&path) {
-            Ok(pem) => Self::from_pem(&pem).ok_or_else(|| {
-                format!("{shown} is not an Ed25519 key in PKCS#8 PEM: remove it to have a new one")
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let key = Ed25519KeyPair::generate().map_err(|e| e.to_string())?;
-                let der = key.to_pkcs8v1().map_err(|e| e.to_string())?;
-                let pem = to_pem(der.as_ref());
-                write_private(data_dir, &path, &pem)
-                    .map_err(|error| format!("cannot write {shown}: {error}"))?;
-                Self::from_pem(&pem).ok_or_else(|| format!("{shown} cannot be read back"))
-            }
-            Err(error) => Err(format!("cannot read {shown}: {error}")),
+        if !path.exists() {
+            let key = Ed25519KeyPair::generate().map_err(|e| e.to_string())?;
+            let der = key.to_pkcs8v1().map_err(|e| e.to_string())?;
+            write_private(data_dir, &path, &to_pem(der.as_ref())).map_err(|error| {
+                format!("cannot write {shown}: {error}; choose a directory you own with --data-dir")
+            })?;
         }
+        let pem = std::fs::read_to_string(&path)
+            .map_err(|error| format!("cannot read {shown}: {error}"))?;
+        Self::from_pem(&pem).ok_or_else(|| {
+            format!("{shown} is not an Ed25519 key in PKCS#8 PEM: remove it to have a new one")
+        })
     }
 
     fn from_pem(pem: &str) -> Option<Self> {
@@ -139,13 +137,22 @@ fn to_pem(der: &[u8]) -> String {
     format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
 }
 
+/// Writes a file that is there as a whole or not at all. Of several processes that start
+/// at once on a new directory one is the first, and the others use its file.
 fn write_private(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
+    let draft = folder.join(format!(".{KEY_FILE}.{}", clock::new_id()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(text.as_bytes())
+    options.open(&draft)?.write_all(text.as_bytes())?;
+    let linked = std::fs::hard_link(&draft, path);
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Who asks: whatever is read or changed, is read or changed on their behalf.

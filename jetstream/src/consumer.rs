@@ -102,7 +102,7 @@ impl Consumer {
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
-                    hand_back(&mut messages).await;
+                    self.hand_back(messages).await;
                     return previous > 0;
                 }
                 first = messages.next() => first,
@@ -122,6 +122,21 @@ impl Consumer {
             let batch = gather(&mut messages, first, previous).await;
             previous = batch.len();
             self.handle(batch).await;
+        }
+    }
+
+    /// Gives back what was pulled and not begun, so that another instance has it at once.
+    async fn hand_back(&self, mut messages: pull::Stream) {
+        let mut begun_by_nobody = Vec::new();
+        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+            begun_by_nobody.push(message);
+        }
+        // First the broker forgets this instance: as long as it is known to wait for
+        // messages, what it gives back comes to it again, and is lost until `ack_wait`.
+        drop(messages);
+        let _ = self.broker.client().flush().await;
+        for message in begun_by_nobody {
+            let _ = message.ack_with(AckKind::Nak(None)).await;
         }
     }
 
@@ -338,13 +353,6 @@ fn take_ready(messages: &mut pull::Stream, batch: &mut Vec<Message>) {
             Some(Some(Ok(message))) => batch.push(message),
             _ => return,
         }
-    }
-}
-
-/// Gives back what was pulled and not begun, so that another instance has it at once.
-async fn hand_back(messages: &mut pull::Stream) {
-    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
-        let _ = message.ack_with(AckKind::Nak(None)).await;
     }
 }
 

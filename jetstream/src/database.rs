@@ -52,10 +52,12 @@ pub enum DatabaseError {
         source: std::io::Error,
     },
     /// The server does not answer, or refuses.
-    #[error("cannot use the database of {service}: {detail}; check --database-url")]
+    #[error("cannot use the database of {service} in {place}: {detail}; check --database-url")]
     Unreachable {
         /// Whose database.
         service: String,
+        /// The server or the file.
+        place: String,
         /// What the driver said.
         detail: String,
     },
@@ -80,6 +82,34 @@ impl MigratorTraitSelf for Migrations {
     }
 }
 
+impl Location {
+    /// Where it is, without what nobody should read.
+    fn place(&self) -> String {
+        match self {
+            Self::Sqlite(file) => file.display().to_string(),
+            Self::Postgres(url) => match url::Url::parse(url) {
+                Ok(url) => {
+                    let host = url.host_str().unwrap_or_default();
+                    format!("{host}:{}", url.port().unwrap_or(5432))
+                }
+                Err(_) => "an address that cannot be read".to_owned(),
+            },
+        }
+    }
+}
+
+/// Why there is no connection. The pool tries again while a server refuses, and then
+/// knows only that time has passed.
+fn why(error: &sea_orm::DbErr) -> String {
+    match error {
+        sea_orm::DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error)) => match error.as_ref() {
+            sea_orm::SqlxError::PoolTimedOut => "the server does not answer".to_owned(),
+            error => error.to_string(),
+        },
+        error => error.to_string(),
+    }
+}
+
 impl Database {
     /// Opens the database and brings its tables up to date.
     ///
@@ -90,21 +120,26 @@ impl Database {
         location: &Location,
         migrations: fn() -> Vec<Box<dyn MigrationTrait>>,
     ) -> Result<Self, DatabaseError> {
-        let unreachable = |error: &dyn std::fmt::Display| DatabaseError::Unreachable {
+        let unreachable = |detail: String| DatabaseError::Unreachable {
             service: service.to_owned(),
-            detail: error.to_string(),
+            place: location.place(),
+            detail,
         };
         let (writer, reader, lock) = match location {
             Location::Sqlite(file) => {
                 let lock = lock(file)?;
-                let writer = connect_sqlite(file, 1).await.map_err(|e| unreachable(&e))?;
-                let reader = connect_sqlite(file, 4).await.map_err(|e| unreachable(&e))?;
+                let writer = connect_sqlite(file, 1)
+                    .await
+                    .map_err(|e| unreachable(why(&e)))?;
+                let reader = connect_sqlite(file, 4)
+                    .await
+                    .map_err(|e| unreachable(why(&e)))?;
                 (writer, reader, Some(Arc::new(lock)))
             }
             Location::Postgres(url) => {
                 let pool = connect_postgres(service, url)
                     .await
-                    .map_err(|e| unreachable(&e))?;
+                    .map_err(|e| unreachable(why(&e)))?;
                 (pool.clone(), pool, None)
             }
         };
@@ -115,7 +150,10 @@ impl Database {
             _lock: lock,
         };
         database.migrate(service, migrations).await?;
-        database.read_clock().await.map_err(|e| unreachable(&e))?;
+        database
+            .read_clock()
+            .await
+            .map_err(|e| unreachable(e.to_string()))?;
         Ok(database)
     }
 
@@ -129,6 +167,7 @@ impl Database {
         };
         let unreachable = |detail: String| DatabaseError::Unreachable {
             service: service.to_owned(),
+            place: location.place(),
             detail,
         };
         let mut server = url::Url::parse(url).map_err(|e| unreachable(e.to_string()))?;
@@ -141,7 +180,7 @@ impl Database {
             .sqlx_logging(false);
         let connection = sea_orm::Database::connect(options)
             .await
-            .map_err(|error| unreachable(error.to_string()))?;
+            .map_err(|error| unreachable(why(&error)))?;
         let sql = "SELECT 1 AS one FROM pg_database WHERE datname = $1";
         let find = Statement::from_sql_and_values(DbBackend::Postgres, sql, [name.clone().into()]);
         let found = connection

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures::FutureExt as _;
 use futures::future::select_all;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -180,43 +181,46 @@ async fn alone(service: Service, args: Alone) -> Result<(), String> {
         .await
         .map_err(|e| e.to_string())?;
     let auth = DevelopmentKey::of(&args.serve.data_dir)?.authenticator();
+    let interrupted = interrupted();
     let host = Host::start(&[service], &args.serve, broker, auth).await?;
     tracing::info!(service = service.name, address = %host.address(), "serving");
-    until_stopped(host).await
+    until_stopped(host, interrupted.map(Ok)).await
 }
 
-/// Serves until Ctrl-C or SIGTERM, or until a task dies; then drains.
+/// Serves until it is told to stop, or until a task dies; then drains.
 ///
 /// # Errors
-/// When a task died, or not all was done in time.
-pub async fn until_stopped(host: Host) -> Result<(), String> {
-    let died = tokio::select! {
-        () = interrupted() => false,
-        () = host.failed() => true,
+/// Why it was told to stop, when a task died, or when not all was done in time.
+pub async fn until_stopped(
+    host: Host,
+    stop: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let ended = tokio::select! {
+        told = stop => told,
+        () = host.failed() => Err("a task died; the log says which".to_owned()),
     };
     tracing::info!("draining");
     let done = host.drain().await;
-    match (died, done) {
-        (true, _) => Err("a task died; the log says which".to_owned()),
-        (false, false) => Err("not all was done in time; the next start continues".to_owned()),
-        (false, true) => Ok(()),
+    ended?;
+    match done {
+        true => Ok(()),
+        false => Err("not all was done in time; the next start continues".to_owned()),
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+/// Waits for Ctrl-C or SIGTERM, beginning with the call: one that comes before this is
+/// awaited is not lost.
+pub fn interrupted() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        let signals = signals.into_iter().filter_map(Result::ok);
+        let mut signals: Vec<_> = signals.collect();
+        if signals.is_empty() {
+            return std::future::pending().await;
         }
+        select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
     }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 #[allow(clippy::print_stderr)] // the last word of a process

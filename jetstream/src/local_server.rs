@@ -2,7 +2,9 @@
 //!
 //! It runs in a process group of its own, so that Ctrl-C reaches it only after the
 //! services have drained; it ends with the process that started it, however that ends.
+//! A lock on its folder keeps two processes from ending each other's server.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +51,15 @@ pub enum ServerError {
         path: PathBuf,
         /// What the system said.
         detail: String,
+    },
+    /// Another process has a server on the same folder.
+    #[error(
+        "{path} is in use by another `ensemble up`: stop that one, or choose another directory \
+         with --data-dir"
+    )]
+    InUse {
+        /// Which folder.
+        path: PathBuf,
     },
     /// It ended at once, or did not get ready.
     #[error("nats-server did not get ready; its log is {log}: {last}")]
@@ -130,10 +141,13 @@ fn checked(path: &Path) -> Result<PathBuf, ServerError> {
 /// A running nats-server. Dropping it ends it.
 #[derive(Debug)]
 pub struct LocalServer {
+    program: PathBuf,
+    folder: PathBuf,
     pid: Pid,
     url: String,
-    folder: PathBuf,
     waiter: Option<std::thread::JoinHandle<()>>,
+    // Held as long as the folder is in use.
+    _lock: File,
 }
 
 impl LocalServer {
@@ -157,21 +171,33 @@ impl LocalServer {
         };
         std::fs::create_dir_all(folder).map_err(unwritable)?;
         let folder = folder.canonicalize().map_err(unwritable)?;
+        // Before the leftover is touched: it may be the living server of somebody else.
+        let lock = lock(&folder)?;
         end_leftover(&folder);
-        let ports = folder.join("ports");
-        let _ = std::fs::remove_dir_all(&ports);
-        std::fs::create_dir_all(&ports).map_err(unwritable)?;
-        let config = folder.join("nats.conf");
-        std::fs::write(&config, configuration(&folder, port)).map_err(unwritable)?;
-        let (pid, waiter) = spawn(program, &config)?;
+        let (pid, waiter) = launch(program, &folder, port)?;
         let mut server = Self {
+            program: program.to_owned(),
+            folder,
             pid,
             url: String::new(),
-            folder,
             waiter: Some(waiter),
+            _lock: lock,
         };
-        server.url = server.wait_until_ready(&ports)?;
+        server.url = server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// Starts it again on the same port, so that who was connected finds it again.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn restart(&mut self) -> Result<(), ServerError> {
+        self.end();
+        let port = self.url.rsplit(':').next().and_then(|p| p.parse().ok());
+        let (pid, waiter) = launch(&self.program, &self.folder, port)?;
+        (self.pid, self.waiter) = (pid, Some(waiter));
+        self.url = self.wait_until_ready()?;
+        Ok(())
     }
 
     /// Where it listens.
@@ -194,10 +220,28 @@ impl LocalServer {
             .is_none_or(std::thread::JoinHandle::is_finished)
     }
 
-    fn wait_until_ready(&self, ports: &Path) -> Result<String, ServerError> {
+    fn end(&mut self) {
+        let Some(waiter) = self.waiter.take() else {
+            return;
+        };
+        if !waiter.is_finished() {
+            let _ = kill_process(self.pid, Signal::TERM);
+            let start = Instant::now();
+            while !waiter.is_finished() && start.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if !waiter.is_finished() {
+                let _ = kill_process(self.pid, Signal::KILL);
+            }
+        }
+        let _ = waiter.join();
+    }
+
+    fn wait_until_ready(&self) -> Result<String, ServerError> {
+        let ports = self.folder.join("ports");
         let start = Instant::now();
         while start.elapsed() < PATIENCE && !self.has_ended() {
-            if let Some(url) = read_ports(ports) {
+            if let Some(url) = read_ports(&ports) {
                 let address = url.trim_start_matches("nats://");
                 if std::net::TcpStream::connect(address).is_ok() {
                     return Ok(url);
@@ -214,21 +258,42 @@ impl LocalServer {
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else {
-            return;
-        };
-        if !waiter.is_finished() {
-            let _ = kill_process(self.pid, Signal::TERM);
-            let start = Instant::now();
-            while !waiter.is_finished() && start.elapsed() < PATIENCE {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            if !waiter.is_finished() {
-                let _ = kill_process(self.pid, Signal::KILL);
-            }
-        }
-        let _ = waiter.join();
+        self.end();
     }
+}
+
+fn lock(folder: &Path) -> Result<File, ServerError> {
+    let path = folder.join("nats.lock");
+    let unwritable = |error: std::io::Error| ServerError::Unwritable {
+        path: path.clone(),
+        detail: error.to_string(),
+    };
+    let lock = File::create(&path).map_err(unwritable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ServerError::InUse {
+            path: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(unwritable(error)),
+    }
+}
+
+/// Starts the program on a folder; it is not ready yet.
+fn launch(
+    program: &Path,
+    folder: &Path,
+    port: Option<u16>,
+) -> Result<(Pid, std::thread::JoinHandle<()>), ServerError> {
+    let unwritable = |error: std::io::Error| ServerError::Unwritable {
+        path: folder.to_owned(),
+        detail: error.to_string(),
+    };
+    let ports = folder.join("ports");
+    let _ = std::fs::remove_dir_all(&ports);
+    std::fs::create_dir_all(&ports).map_err(unwritable)?;
+    let config = folder.join("nats.conf");
+    std::fs::write(&config, configuration(folder, port)).map_err(unwritable)?;
+    spawn(program, &config)
 }
 
 fn configuration(folder: &Path, port: Option<u16>) -> String {

@@ -47,6 +47,8 @@ pub fn start(options: &Options) -> Result<Telemetry, String> {
     });
     let logs = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // Colours are for people, not for files.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);
     let logs = match options.json {
         true => logs.json().boxed(),

@@ -3,13 +3,20 @@
 // With a fifth step in the list, every order needs a service that only `gift_wrap` has.
 #![cfg(not(feature = "gift-wrap"))]
 
+mod crash;
+mod crowd;
 mod dead_letters;
 mod failures;
 mod follower;
 mod healing;
 mod held_back;
+mod instances;
+mod no_coordinator;
+mod processes;
 mod ranking;
 mod red;
 mod rules;
 mod smoke;
 mod stories;
+mod timeline;
+mod up;

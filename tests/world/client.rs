@@ -3,15 +3,29 @@
 use std::time::Duration;
 
 use events::{OrderId, UserId};
+use jetstream::auth::DevelopmentKey;
 use jetstream::history::{self, Recorded};
+use jetstream::host::Host;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{World, eventually};
 
+/// Where requests go: running services, in this process or in others.
+pub trait Site: Sync {
+    /// The address of an instance of a service; a user always asks the same one.
+    fn url(&self, service: &str, user: &str) -> String;
+
+    /// What sends the requests.
+    fn http(&self) -> &reqwest::Client;
+
+    /// The key that signs tokens.
+    fn key(&self) -> &DevelopmentKey;
+}
+
 /// Asks as a user or as an operator.
 pub struct Client<'a> {
-    world: &'a World,
+    site: &'a dyn Site,
     token: String,
     name: String,
 }
@@ -45,13 +59,29 @@ impl Answer {
 }
 
 impl<'a> Client<'a> {
-    pub(crate) fn new(world: &'a World, name: &str, operator: bool) -> Self {
+    /// A client that asks as a user.
+    ///
+    /// # Panics
+    /// When the name is no user id.
+    pub fn user(site: &'a dyn Site, name: &str) -> Self {
+        Self::new(site, name, false)
+    }
+
+    /// A client that asks as an operator.
+    ///
+    /// # Panics
+    /// When no token can be made.
+    pub fn operator(site: &'a dyn Site) -> Self {
+        Self::new(site, "operator", true)
+    }
+
+    fn new(site: &'a dyn Site, name: &str, operator: bool) -> Self {
         let user = UserId::new(name).expect("a user id");
         let valid = Duration::from_secs(3600);
         Self {
-            token: world.key.token(&user, operator, valid).expect("a token"),
+            token: site.key().token(&user, operator, valid).expect("a token"),
             name: name.to_owned(),
-            world,
+            site,
         }
     }
 
@@ -60,25 +90,35 @@ impl<'a> Client<'a> {
     /// # Panics
     /// When no running host answers.
     pub async fn send(&self, method: Method, path: &str, body: Value) -> Answer {
-        let url = format!("{}{path}", self.base(path));
-        let mut request = self
-            .world
-            .http
-            .request(method, url)
-            .bearer_auth(&self.token);
+        self.try_send(method, path, body).await.expect("an answer")
+    }
+
+    /// Sends a request to a host that may be gone.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Result<Answer, reqwest::Error> {
+        let url = format!("{}{path}", self.site.url(service(path), &self.name));
+        let request = self.site.http().request(method, url);
+        let mut request = request.bearer_auth(&self.token);
         if !body.is_null() {
             request = request.json(&body);
         }
-        let response = request.send().await.expect("an answer");
+        let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-        let body = response.json().await.unwrap_or(Value::Null);
-        Answer {
+        let body = response.bytes().await?;
+        Ok(Answer {
             status,
             retry_after,
-            body,
-        }
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        })
     }
 
     /// `GET`.
@@ -176,29 +216,40 @@ impl<'a> Client<'a> {
         })
         .await
     }
+}
 
-    fn base(&self, path: &str) -> String {
-        let service = match path.split(['/', '?']).nth(1) {
-            Some("orders") => "order",
-            Some("products") => "stock",
-            Some("points") => "point",
-            Some("coupons" | "users") => "coupon",
-            Some("carts") => "cart",
-            // Served by every host, for its own services; one is enough here.
-            Some("dead-letters" | "internals") => "stock",
-            other => other.unwrap_or_default(),
+/// The service that has a route.
+fn service(path: &str) -> &str {
+    match path.split(['/', '?']).nth(1) {
+        Some("orders") => "order",
+        Some("products") => "stock",
+        Some("points") => "point",
+        Some("coupons" | "users") => "coupon",
+        Some("carts") => "cart",
+        // Served by every host, for its own services; one is enough here.
+        Some("dead-letters" | "internals") => "stock",
+        other => other.unwrap_or_default(),
+    }
+}
+
+impl Site for World {
+    fn url(&self, service: &str, user: &str) -> String {
+        let serves = |host: &&Host| {
+            let mut running = host.services().iter();
+            running.any(|running| running.shell().name() == service)
         };
-        let serves = |host: &&jetstream::host::Host| {
-            host.services()
-                .iter()
-                .any(|running| running.shell().name() == service)
-        };
-        let host = self
-            .world
-            .hosts()
-            .find(serves)
-            .expect("a running host with this route");
-        format!("http://{}", host.address())
+        let hosts: Vec<&Host> = self.hosts().filter(serves).collect();
+        assert!(!hosts.is_empty(), "{service} runs");
+        let share: usize = user.bytes().map(usize::from).sum();
+        format!("http://{}", hosts[share % hosts.len()].address())
+    }
+
+    fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    fn key(&self) -> &DevelopmentKey {
+        &self.key
     }
 }
 

@@ -7,8 +7,11 @@
 
 mod check;
 mod client;
+mod postgres;
+mod process;
 mod shop;
 mod story;
+mod system;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,12 +24,14 @@ use jetstream::host::Host;
 use jetstream::local_server::{self, LocalServer};
 use jetstream::topology::{self, Retention};
 use jetstream::{Database, Service, Settings, broker};
-use sea_orm::ConnectionTrait as _;
 use tempfile::TempDir;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, Site};
+pub use postgres::{database_url, forget_databases};
+pub use process::{Finished, Process, Signal, nats_servers_on};
 pub use shop::Shop;
 pub use story::story;
+pub use system::System;
 
 /// Tests that run once on SQLite and once on PostgreSQL: `name: function(arguments);`,
 /// where the function gets the backend as its first argument.
@@ -127,10 +132,7 @@ impl World {
         let broker = broker::connect(nats.url(), "test")
             .await
             .expect("the broker answers");
-        let database_url = match backend {
-            Backend::Sqlite => None,
-            Backend::Postgres => Some(postgres_url()),
-        };
+        let database_url = database_url(backend);
         let mut world = Self {
             key: DevelopmentKey::of(folder.path()).expect("a key"),
             folder,
@@ -299,13 +301,13 @@ impl World {
     /// A client of the HTTP API that asks as a user.
     #[must_use]
     pub fn user(&self, name: &str) -> Client<'_> {
-        Client::new(self, name, false)
+        Client::user(self, name)
     }
 
     /// A client of the HTTP API that asks as an operator.
     #[must_use]
     pub fn operator(&self) -> Client<'_> {
-        Client::new(self, "operator", true)
+        Client::operator(self)
     }
 
     /// Waits until no event is unpublished, unheard or unacked, and no order is open.
@@ -350,33 +352,6 @@ impl World {
     }
 
     async fn drop_databases(&mut self) {
-        let Some(url) = &self.database_url else {
-            return;
-        };
-        let server = url
-            .rsplit_once('/')
-            .map_or(url.as_str(), |(server, _)| server);
-        let admin = format!("{server}/postgres");
-        let admin = sea_orm::Database::connect(admin)
-            .await
-            .expect("PostgreSQL answers");
-        self.databases.sort();
-        self.databases.dedup();
-        for url in self.databases.drain(..) {
-            let name = url.rsplit('/').next().unwrap_or_default();
-            let drop = format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)");
-            admin.execute_unprepared(&drop).await.expect("dropped");
-        }
+        postgres::drop(std::mem::take(&mut self.databases)).await;
     }
-}
-
-fn postgres_url() -> String {
-    let server = std::env::var(jetstream::fixture::POSTGRES).unwrap_or_else(|_| {
-        panic!(
-            "{} names no PostgreSQL server: run the tests with `cargo xtask test`",
-            jetstream::fixture::POSTGRES
-        )
-    });
-    let name = jetstream::clock::new_id().simple().to_string();
-    format!("{}/t{name}", server.trim_end_matches('/'))
 }

@@ -61,6 +61,9 @@ fn run(
 ) -> Outcome<Vec<String>> {
     let servers = Servers::start(signals)?;
     let runner = Runner::choose();
+    if uses_binaries(arguments) {
+        signals.require(build_binaries(arguments))?;
+    }
     if arguments.is_empty() {
         for extra in EXTRA_RUNS {
             run_extra(signals, &runner, &servers, extra)?;
@@ -180,6 +183,24 @@ fn names_packages(arguments: &[String]) -> bool {
         })
 }
 
+/// Whether the tests that are chosen start processes of the project's binaries.
+fn uses_binaries(arguments: &[String]) -> bool {
+    !names_packages(arguments)
+        || arguments
+            .iter()
+            .any(|argument| argument == "--workspace" || argument.contains("integration-tests"))
+}
+
+/// Builds the binaries as they are deployed, which the runner does not. The tests are
+/// built along, so that both use the same features and nothing is built twice.
+fn build_binaries(arguments: &[String]) -> Command {
+    let mut command = cargo(["build", "--workspace", "--bins", "--tests"]);
+    if arguments.iter().any(|argument| argument == "--release") {
+        command.arg("--release");
+    }
+    command
+}
+
 /// Whether a manifest's `[features]` has this one.
 fn has_feature(manifest: &str, feature: &str) -> bool {
     manifest
@@ -208,6 +229,18 @@ mod tests {
         assert!(!names(&["cancels_the_order", "--no-fail-fast"]));
         assert!(!names(&["--", "-p"]));
         assert!(!names(&[]));
+    }
+
+    #[test]
+    fn builds_the_binaries_for_the_tests_that_start_them() {
+        let uses = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            uses_binaries(&arguments)
+        };
+        assert!(uses(&[]));
+        assert!(uses(&["crash"]));
+        assert!(uses(&["-p", "integration-tests"]));
+        assert!(!uses(&["-p", "events"]));
     }
 
     #[test]
