@@ -7,7 +7,9 @@ mod api;
 mod bench;
 mod dead_letters;
 mod demo;
+mod fence;
 mod provision;
+mod reconcile;
 mod resolve;
 mod timeline;
 mod token;
@@ -53,6 +55,12 @@ enum Command {
     /// End an order whose compensation was given up
     #[command(after_help = resolve::EXAMPLES)]
     Resolve(resolve::Args),
+    /// Compare what the services have said with what the stream has, and say again what it lost
+    #[command(after_help = reconcile::EXAMPLES)]
+    Reconcile(reconcile::Args),
+    /// Lift the fence of a service whose database was set back
+    #[command(after_help = fence::EXAMPLES)]
+    Fence(fence::Args),
     /// Place orders as fast as they are decided, and measure
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Args),
@@ -76,6 +84,8 @@ pub fn main() -> ExitCode {
             Command::Timeline(args) => timeline::run(&args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::Resolve(args) => resolve::run(args).await,
+            Command::Reconcile(args) => reconcile::run(args).await,
+            Command::Fence(args) => fence::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
         }

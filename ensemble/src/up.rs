@@ -6,6 +6,7 @@ use std::time::Duration;
 use events::UserId;
 use jetstream::auth::DevelopmentKey;
 use jetstream::config::ServeArgs;
+use jetstream::guard::Guard;
 use jetstream::host::{self, Host};
 use jetstream::local_server::{self, LocalServer};
 use jetstream::topology::{self, Retention};
@@ -77,6 +78,8 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
         topology::provision(&broker, Retention::default(), &consumers)
             .await
             .map_err(|e| e.to_string())?;
+        // Who provisions also keeps what was provisioned.
+        tokio::spawn(Guard::new(broker.clone(), Retention::default(), consumers).run());
     }
     let mut interrupted = std::pin::pin!(host::interrupted());
     let host = Host::start(services, &args.serve, broker.clone(), key.authenticator()).await?;

@@ -37,6 +37,7 @@ const CONFLICTS: u64 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A service's durable consumer.
+#[derive(Clone)]
 pub(crate) struct Consumer {
     pub(crate) broker: jetstream::Context,
     pub(crate) work: Arc<Work>,

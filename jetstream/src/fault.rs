@@ -11,6 +11,9 @@ pub enum Fault {
     /// A dependency is away: wait for it, with backoff; never a dead letter.
     #[error("the database does not answer: {0}")]
     Away(String),
+    /// The service is fenced: a person has to look first.
+    #[error("{0}")]
+    Fenced(String),
     /// Another transaction was faster: try again at once.
     #[error("another transaction was faster: {0}")]
     Conflict(String),
@@ -28,6 +31,7 @@ impl Fault {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Away(_) => "away",
+            Self::Fenced(_) => "fenced",
             Self::Conflict(_) => "conflict",
             Self::Permanent(_) => "permanent",
             Self::Unexpected(_) => "unexpected",

@@ -40,22 +40,58 @@ pub async fn of_order(broker: &jetstream::Context, order: OrderId) -> Result<Vec
         let (seconds, nanos) = time.to_unix();
         i64::try_from(seconds).unwrap_or(0) * 1000 + i64::from(nanos / 1_000_000)
     });
-    let from = clock::rfc3339(placed_at.saturating_sub(CLOCK_DIFFERENCE).max(0));
-    let mut position = json!({ "start_time": from });
     let mut seen: HashSet<EventId> = HashSet::new();
     let mut recorded = Vec::new();
-    loop {
-        let page = read_page(broker, position).await?;
-        for event in page.events {
-            if event.envelope.correlation == order.0 && seen.insert(event.envelope.id) {
-                recorded.push(event);
-            }
+    scan(broker, ">", placed_at - CLOCK_DIFFERENCE, |event| {
+        if event.envelope.correlation == order.0 && seen.insert(event.envelope.id) {
+            recorded.push(event);
         }
+    })
+    .await?;
+    Ok(recorded)
+}
+
+/// The ids of all events from a time on (milliseconds since the Unix epoch).
+///
+/// # Errors
+/// When the broker is away.
+pub async fn ids(broker: &jetstream::Context, from: i64) -> Result<HashSet<EventId>, Fault> {
+    let mut ids = HashSet::new();
+    scan(broker, ">", from, |event| {
+        drop(ids.insert(event.envelope.id))
+    })
+    .await?;
+    Ok(ids)
+}
+
+/// Reads the events whose subjects match a filter, from a time on (milliseconds since the
+/// Unix epoch) to the end of the stream.
+pub(crate) async fn scan(
+    broker: &jetstream::Context,
+    filter: &str,
+    from: i64,
+    mut each: impl FnMut(Recorded),
+) -> Result<(), Fault> {
+    let mut position = json!({ "start_time": clock::rfc3339(from.max(0)) });
+    loop {
+        position["next_by_subj"] = filter.into();
+        let page = read_page(broker, position).await?;
+        page.events.into_iter().for_each(&mut each);
         match page.next {
             Some(sequence) => position = json!({ "seq": sequence }),
-            None => return Ok(recorded),
+            None => return Ok(()),
         }
     }
+}
+
+/// The event at a sequence of the stream; nothing when there is none.
+pub(crate) async fn at(
+    broker: &jetstream::Context,
+    sequence: u64,
+) -> Result<Option<Recorded>, Fault> {
+    let mut page = read_page(broker, json!({ "seq": sequence, "next_by_subj": ">" })).await?;
+    let found = page.events.drain(..).next();
+    Ok(found.filter(|event| event.stream_sequence == sequence))
 }
 
 struct Read {
@@ -74,7 +110,6 @@ async fn read_page(broker: &jetstream::Context, mut position: Value) -> Result<R
         .await
         .map_err(|e| away(&e))?;
     position["batch"] = PAGE.into();
-    position["next_by_subj"] = ">".into();
     let request = position.to_string();
     let subject = format!("$JS.API.DIRECT.GET.{}", catalog::STREAM);
     client

@@ -104,6 +104,11 @@ impl From<Fault> for Problem {
         // The one place where a fault meets a client: it is logged here, and only here.
         tracing::warn!(%fault, "a request failed");
         match fault {
+            Fault::Fenced(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "FENCED",
+                "the service is fenced until an operator has repaired its database",
+            ),
             Fault::Away(_) | Fault::Conflict(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "UNAVAILABLE",

@@ -20,8 +20,10 @@ pub mod database;
 mod dead_letter;
 pub mod event;
 pub mod fault;
+mod fence;
 #[cfg(feature = "fixtures")]
 pub mod fixture;
+pub mod guard;
 pub mod history;
 pub mod host;
 pub mod http;
@@ -33,6 +35,7 @@ mod operations;
 mod outbox;
 pub mod page;
 pub mod participant;
+mod reconcile;
 mod relay;
 pub mod service;
 pub mod subscription;

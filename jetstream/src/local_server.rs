@@ -187,6 +187,17 @@ impl LocalServer {
         Ok(server)
     }
 
+    /// Ends it; [`LocalServer::restart`] starts it again.
+    pub fn stop(&mut self) {
+        self.end();
+    }
+
+    /// Where its store is.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.join("store")
+    }
+
     /// Starts it again on the same port, so that who was connected finds it again.
     ///
     /// # Errors

@@ -102,6 +102,13 @@ impl MigrationTrait for RuntimeTables {
                     died_at BIGINT NOT NULL,
                     resolved_at BIGINT NOT NULL DEFAULT 0
                 )",
+                // Events of this service in the stream that its database does not know, and
+                // that a person has accepted: the database had been set back.
+                "CREATE TABLE accepted_events (
+                    event_id {id} PRIMARY KEY,
+                    pseq BIGINT NOT NULL,
+                    accepted_at BIGINT NOT NULL
+                )",
                 // What people did by hand: rows are only added.
                 "CREATE TABLE audit (
                     id {id} PRIMARY KEY,

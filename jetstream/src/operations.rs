@@ -14,8 +14,10 @@ use crate::auth::Caller;
 use crate::clock;
 use crate::dead_letter::{self, DeadLetter, Resolution};
 use crate::fault::Fault;
+use crate::fence;
 use crate::http::{Body, Problem, Query, text};
 use crate::outbox::{self, Committed};
+use crate::reconcile;
 use crate::service::Shell;
 
 /// The services of the process.
@@ -40,6 +42,8 @@ pub(crate) fn routes(shells: Vec<Shell>) -> Router {
         .route("/dead-letters/{id}/redrive", post(redrive))
         .route("/dead-letters/{id}/discard", post(discard))
         .route("/internals", get(internals))
+        .route("/reconcile", post(reconcile_now))
+        .route("/fence/lift", post(lift_fence))
         .with_state(Services(shells))
 }
 
@@ -100,6 +104,8 @@ async fn redrive(
     text("reason", &repair.reason, 1)?;
     let (shell, letter) = find(&services, &id).await?;
     must_be_open(&letter)?;
+    // Fails when the service is fenced.
+    drop(shell.begin().await?);
     match dead_letter::redrive(shell.work(), &letter, repair.as_resolution(&caller)).await {
         Ok(redriven) => {
             let decided: Vec<Value> = redriven.decided.iter().map(decided).collect();
@@ -145,6 +151,61 @@ impl Repair {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reconcile {
+    /// How far to look back; absent: as far as the stream goes.
+    minutes: Option<u32>,
+}
+
+async fn reconcile_now(
+    State(Services(shells)): State<Services>,
+    caller: Caller,
+    Body(asked): Body<Reconcile>,
+) -> Result<Json<Value>, Problem> {
+    caller.require_operator()?;
+    let mut services = Vec::new();
+    for shell in &shells {
+        let age = match asked.minutes {
+            Some(minutes) => std::time::Duration::from_secs(60 * u64::from(minutes)),
+            None => shell.settings().stream_max_age,
+        };
+        let from = shell.database().clock().now() - clock::millis(age);
+        let mut report = reconcile::run(shell, from).await?.to_json();
+        report["service"] = shell.name().into();
+        services.push(report);
+    }
+    Ok(Json(json!({ "services": services })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lift {
+    service: String,
+    reason: String,
+}
+
+async fn lift_fence(
+    State(Services(shells)): State<Services>,
+    caller: Caller,
+    Body(lift): Body<Lift>,
+) -> Result<Json<Value>, Problem> {
+    caller.require_operator()?;
+    text("reason", &lift.reason, 1)?;
+    let shell = shells
+        .iter()
+        .find(|shell| shell.name() == lift.service)
+        .ok_or_else(|| Problem::not_found("service"))?;
+    if shell.fence_state().state().is_none() {
+        let detail = format!("{} is not fenced", lift.service);
+        return Err(Problem::conflict("NOT_FENCED", detail));
+    }
+    let accepted = fence::lift(shell, caller.user().as_str(), &lift.reason).await?;
+    Ok(Json(
+        json!({ "service": shell.name(), "accepted_events": accepted }),
+    ))
+}
+
 async fn internals(
     State(Services(shells)): State<Services>,
     caller: Caller,
@@ -158,6 +219,7 @@ async fn internals(
         services.push(json!({
             "service": shell.name(),
             "missing": shell.missing(),
+            "fenced": shell.fence_state().state().map(|fenced| fenced.message(shell.name())),
             "outbox": {
                 "unpublished": backlog.unpublished,
                 "oldest_ms": backlog.oldest.map(|at| database.clock().now() - at),

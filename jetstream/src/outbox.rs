@@ -99,6 +99,24 @@ pub(crate) async fn unpublished(
     rows.iter().map(read).collect()
 }
 
+/// Published rows that were decided in a span of time, by number.
+pub(crate) async fn published(
+    database: &Database,
+    from: i64,
+    until: i64,
+    after_pseq: i64,
+    limit: i64,
+) -> Result<Vec<Committed>, Fault> {
+    let sql = format!(
+        "SELECT {SELECTED} FROM outbox
+         WHERE published_at IS NOT NULL AND published_at <= $3 AND decided_at >= $1 AND pseq > $2
+         ORDER BY pseq LIMIT $4"
+    );
+    let values = vec![from.into(), after_pseq.into(), until.into(), limit.into()];
+    let rows = database.query(&sql, values).await?;
+    rows.iter().map(read).collect()
+}
+
 /// Marks rows as published, once the broker has acknowledged them.
 pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault> {
     let mut rows = Rows::of(&[("pseq", Column::Int)]);

@@ -16,7 +16,7 @@ use async_nats::jetstream::message::PublishMessage;
 use events::envelope::CONTENT_TYPE;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::millis;
@@ -54,7 +54,12 @@ type InFlight = Arc<Mutex<HashSet<i64>>>;
 impl Relay {
     /// Starts the publisher and the sweep. When they are stopped, what is in hand is
     /// published first.
-    pub(crate) fn start(broker: jetstream::Context, database: Database, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        broker: jetstream::Context,
+        database: Database,
+        suspect: Arc<Notify>,
+        tasks: &Tasks,
+    ) -> Self {
         let (queue, incoming) = mpsc::channel(QUEUE);
         let (acked, to_mark) = mpsc::unbounded_channel();
         let in_flight = InFlight::default();
@@ -68,6 +73,7 @@ impl Relay {
             database: database.clone(),
             acked,
             in_flight: in_flight.clone(),
+            suspect,
         };
         tasks.spawn("publisher", publisher.run(incoming, stop.clone()));
         tasks.spawn("marker", mark(database.clone(), to_mark, in_flight));
@@ -148,11 +154,17 @@ struct Publisher {
     database: Database,
     acked: mpsc::UnboundedSender<Acked>,
     in_flight: InFlight,
+    // Told when the broker's numbers fall back: its store was set back.
+    suspect: Arc<Notify>,
 }
 
 /// What became of an event.
 enum Published {
-    Stored(i64),
+    Stored {
+        pseq: i64,
+        sequence: u64,
+        duplicate: bool,
+    },
     /// Not acknowledged: it may or may not be stored. The sweep says it again.
     Again(i64),
     /// The broker will never take it.
@@ -162,11 +174,12 @@ enum Published {
 impl Publisher {
     async fn run(self, mut incoming: mpsc::Receiver<Vec<Committed>>, stop: CancellationToken) {
         let mut window = FuturesUnordered::new();
+        let mut highest = 0;
         loop {
             let batch = tokio::select! {
                 biased;
                 Some(published) = window.next(), if !window.is_empty() => {
-                    self.finish(published).await;
+                    self.finish(published, &mut highest).await;
                     continue;
                 }
                 batch = incoming.recv() => batch,
@@ -176,20 +189,30 @@ impl Publisher {
             for event in batch {
                 while window.len() >= WINDOW {
                     if let Some(published) = window.next().await {
-                        self.finish(published).await;
+                        self.finish(published, &mut highest).await;
                     }
                 }
                 window.push(publish_one(self.broker.clone(), event));
             }
         }
         while let Some(published) = window.next().await {
-            self.finish(published).await;
+            self.finish(published, &mut highest).await;
         }
     }
 
-    async fn finish(&self, published: Published) {
+    async fn finish(&self, published: Published, highest: &mut u64) {
         let pseq = match published {
-            Published::Stored(pseq) => {
+            Published::Stored {
+                pseq,
+                sequence,
+                duplicate,
+            } => {
+                // Acknowledgments overtake each other, but by no more than the window.
+                if !duplicate && sequence + (WINDOW as u64) < *highest {
+                    self.suspect.notify_one();
+                    *highest = sequence;
+                }
+                *highest = sequence.max(*highest);
                 // The marker takes it out of hand once it is marked.
                 let _ = self.acked.send(Acked(pseq));
                 return;
@@ -213,13 +236,22 @@ impl Publisher {
 async fn publish_one(broker: jetstream::Context, event: Committed) -> Published {
     let pseq = event.envelope.pseq;
     let subject = event.envelope.entry.subject;
-    let sent = broker.send_publish(subject, message(&event)).await;
+    let sent = broker
+        .send_publish(subject, message(&event, &event.envelope.id.to_string()))
+        .await;
     let result = match sent {
         Ok(acknowledged) => acknowledged.await,
         Err(error) => Err(error),
     };
-    let Err(error) = result else {
-        return Published::Stored(pseq);
+    let error = match result {
+        Ok(ack) => {
+            return Published::Stored {
+                pseq,
+                sequence: ack.sequence,
+                duplicate: ack.duplicate,
+            };
+        }
+        Err(error) => error,
     };
     let id = event.envelope.id;
     if error.kind() == PublishErrorKind::MaxPayloadExceeded {
@@ -230,10 +262,11 @@ async fn publish_one(broker: jetstream::Context, event: Committed) -> Published 
     Published::Again(pseq)
 }
 
-fn message(event: &Committed) -> PublishMessage {
+/// An event as it is published.
+pub(crate) fn message(event: &Committed, message_id: &str) -> PublishMessage {
     let mut message = PublishMessage::build()
         .payload(event.envelope.encode())
-        .message_id(event.envelope.id.to_string())
+        .message_id(message_id)
         .header("content-type", CONTENT_TYPE);
     if !event.turn.is_empty() {
         message = message.header(TURN, event.turn.as_str());

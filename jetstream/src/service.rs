@@ -9,10 +9,11 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::pull;
 use axum::Router;
-use events::{Flow, catalog};
+use events::{EventId, Flow, catalog};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sea_orm_migration::MigrationTrait;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
@@ -22,8 +23,10 @@ use crate::consumer::Consumer;
 use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
+use crate::fence::Fence;
 use crate::intake::{Commands, Intake};
 use crate::outbox::{self, Committed};
+use crate::reconcile;
 use crate::relay::Relay;
 use crate::subscription::Subscription;
 use crate::tasks::Tasks;
@@ -45,6 +48,8 @@ pub struct Settings {
     /// Facts that outlive an order are said again when they are this old: well before
     /// they age out of the stream.
     pub facts_again_after: Duration,
+    /// How long the stream keeps events.
+    pub stream_max_age: Duration,
     /// The address of Jaeger's user interface, for links.
     pub jaeger_url: Option<String>,
 }
@@ -58,6 +63,7 @@ impl Default for Settings {
             cancel_window: Duration::from_secs(600),
             open_orders_per_user: 1,
             facts_again_after: Duration::from_secs(7 * 24 * 60 * 60),
+            stream_max_age: Duration::from_secs(14 * 24 * 60 * 60),
             jaeger_url: None,
         }
     }
@@ -91,6 +97,9 @@ struct Inner {
     tasks: Tasks,
     failed: CancellationToken,
     database_up: AtomicBool,
+    fence: Fence,
+    // Told when the broker's numbers fall back.
+    suspect: Arc<Notify>,
     // The time of the last event that was handled.
     heard_until: Arc<AtomicI64>,
 }
@@ -147,7 +156,13 @@ impl Service {
         let database = Database::open(self.name, &location, self.migrations).await?;
         let failed = CancellationToken::new();
         let relay_tasks = Tasks::new(self.name, failed.clone());
-        let relay = Relay::start(broker.clone(), database.clone(), &relay_tasks);
+        let suspect = Arc::new(Notify::new());
+        let relay = Relay::start(
+            broker.clone(),
+            database.clone(),
+            suspect.clone(),
+            &relay_tasks,
+        );
         let work = Arc::new(Work {
             consumer: self.name.to_owned(),
             database: database.clone(),
@@ -164,22 +179,23 @@ impl Service {
             tasks: Tasks::new(self.name, failed.clone()),
             failed,
             database_up: AtomicBool::new(true),
+            fence: Fence::default(),
+            suspect,
             heard_until: heard_until.clone(),
             settings,
         }));
+        let compared = CancellationToken::new();
+        let watch = reconcile::Watch::new(shell.clone(), compared.clone());
+        shell.spawn("reconciliation", watch.run());
         if !work.subscriptions.is_empty() {
-            let stop = shell.stopping();
-            shell.spawn(
-                "consumer",
-                Consumer {
-                    broker,
-                    work,
-                    relay,
-                    heard_until,
-                    stop,
-                }
-                .run(),
-            );
+            let consumer = Consumer {
+                broker,
+                work,
+                relay,
+                heard_until,
+                stop: shell.stopping(),
+            };
+            shell.spawn("consumer", listen(shell.clone(), consumer, compared));
         }
         shell.every("database clock", Duration::from_secs(5), |shell| {
             async move {
@@ -195,6 +211,35 @@ impl Service {
             router,
             relay_tasks,
         })
+    }
+}
+
+/// Listens as long as the service is not fenced, once it has compared with the stream.
+async fn listen(shell: Shell, consumer: Consumer, compared: CancellationToken) {
+    let stop = shell.stopping();
+    loop {
+        let may_listen = async {
+            compared.cancelled().await;
+            shell.0.fence.lifted().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = may_listen => {}
+        }
+        let this_time = stop.child_token();
+        let consumer = Consumer {
+            stop: this_time.clone(),
+            ..consumer.clone()
+        };
+        let listening = consumer.run();
+        tokio::pin!(listening);
+        tokio::select! {
+            () = &mut listening => {}
+            () = shell.0.fence.raised() => {
+                this_time.cancel();
+                listening.await;
+            }
+        }
     }
 }
 
@@ -223,6 +268,22 @@ impl Shell {
         &self.0.broker
     }
 
+    /// Stops listening and writing: the database was set back.
+    pub(crate) fn fence(&self, unknown: &[(EventId, i64)]) {
+        self.0.fence.raise(unknown);
+        if let Some(fenced) = self.0.fence.state() {
+            tracing::error!("{}", fenced.message(self.name()));
+        }
+    }
+
+    pub(crate) fn fence_state(&self) -> &Fence {
+        &self.0.fence
+    }
+
+    pub(crate) fn suspect(&self) -> Arc<Notify> {
+        self.0.suspect.clone()
+    }
+
     pub(crate) fn work(&self) -> &Work {
         &self.0.work
     }
@@ -238,8 +299,11 @@ impl Shell {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is away, or the service is fenced.
     pub async fn begin(&self) -> Result<Tx, Fault> {
+        if let Some(fenced) = self.0.fence.state() {
+            return Err(Fault::Fenced(fenced.message(self.name())));
+        }
         self.0.database.begin().await
     }
 
@@ -330,6 +394,9 @@ impl Shell {
         }
         if !self.0.database_up.load(Ordering::Relaxed) {
             missing.push("database");
+        }
+        if self.0.fence.state().is_some() {
+            missing.push("lifting of the fence");
         }
         missing
     }

@@ -36,11 +36,14 @@ impl ConsumerSpec {
         Self::new(step.name(), step::triggers(step, flows))
     }
 
-    fn config(&self) -> consumer::pull::Config {
+    fn config(&self, from: u64) -> consumer::pull::Config {
         consumer::pull::Config {
             durable_name: Some(self.durable.clone()),
             filter_subjects: self.filters.clone(),
-            deliver_policy: consumer::DeliverPolicy::All,
+            deliver_policy: match from {
+                0 | 1 => consumer::DeliverPolicy::All,
+                start_sequence => consumer::DeliverPolicy::ByStartSequence { start_sequence },
+            },
             ack_policy: consumer::AckPolicy::Explicit,
             ack_wait: Duration::from_secs(5),
             // A limit would park an event silently; dead letters are the application's.
@@ -88,12 +91,38 @@ pub async fn provision(
         .await
         .map_err(|e| ProvisionError(format!("stream {}", catalog::STREAM), e.to_string()))?;
     for spec in consumers {
-        broker
-            .create_consumer_on_stream(spec.config(), catalog::STREAM)
-            .await
-            .map_err(|e| ProvisionError(format!("consumer {}", spec.durable), e.to_string()))?;
+        keep_or_create(broker, spec).await?;
     }
     Ok(())
+}
+
+/// Creates a consumer, or brings its filters up to date. Where it begins cannot be changed
+/// once it exists, and is kept.
+async fn keep_or_create(
+    broker: &jetstream::Context,
+    spec: &ConsumerSpec,
+) -> Result<(), ProvisionError> {
+    let existing: Result<consumer::Consumer<consumer::pull::Config>, _> = broker
+        .get_consumer_from_stream(&spec.durable, catalog::STREAM)
+        .await;
+    let from = match existing.map(|found| found.cached_info().config.deliver_policy) {
+        Ok(consumer::DeliverPolicy::ByStartSequence { start_sequence }) => start_sequence,
+        _ => 1,
+    };
+    create_consumer(broker, spec, from).await
+}
+
+/// Creates a consumer that begins at a sequence.
+pub(crate) async fn create_consumer(
+    broker: &jetstream::Context,
+    spec: &ConsumerSpec,
+    from: u64,
+) -> Result<(), ProvisionError> {
+    broker
+        .create_consumer_on_stream(spec.config(from), catalog::STREAM)
+        .await
+        .map(|_| ())
+        .map_err(|error| ProvisionError(format!("consumer {}", spec.durable), error.to_string()))
 }
 
 fn stream_config(retention: Retention) -> stream::Config {

@@ -227,7 +227,7 @@ fn service(path: &str) -> &str {
         Some("coupons" | "users") => "coupon",
         Some("carts") => "cart",
         // Served by every host, for its own services; one is enough here.
-        Some("dead-letters" | "internals") => "stock",
+        Some("dead-letters" | "internals" | "fence" | "reconcile") => "stock",
         other => other.unwrap_or_default(),
     }
 }

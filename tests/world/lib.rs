@@ -20,6 +20,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use jetstream::auth::DevelopmentKey;
 use jetstream::config::ServeArgs;
+use jetstream::guard::Guard;
 use jetstream::host::Host;
 use jetstream::local_server::{self, LocalServer};
 use jetstream::topology::{self, Retention};
@@ -268,6 +269,29 @@ impl World {
     #[must_use]
     pub fn nats_url(&self) -> &str {
         self.nats.as_ref().expect("a running broker").url()
+    }
+
+    /// Ends the broker, lets something happen to its store, and starts it again.
+    ///
+    /// # Panics
+    /// When it cannot be started again.
+    pub fn restart_broker(&mut self, meanwhile: impl FnOnce(&Path)) {
+        let nats = self.nats.as_mut().expect("a running broker");
+        nats.stop();
+        meanwhile(&nats.store());
+        nats.restart().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Keeps stream and consumers as they are declared, as `ensemble up` does.
+    pub fn guard(&self) {
+        let settings = self.settings();
+        let consumers = self
+            .services
+            .iter()
+            .map(|s| s.consumer(&settings))
+            .collect();
+        let guard = Guard::new(self.broker.clone(), Retention::default(), consumers);
+        tokio::spawn(guard.run());
     }
 
     /// The nats-server that the world uses.
