@@ -12,7 +12,7 @@ use crate::up::Running;
 
 /// Which services are asked, and as whom.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct OperatorArgs {
     /// HTTP address of the services; several, when each runs by itself. Without it, that of
     /// the system that runs on --data-dir
     #[arg(long, env = "ENSEMBLE_URL", value_delimiter = ',')]
@@ -32,7 +32,7 @@ pub(crate) struct Operator {
     token: String,
 }
 
-impl Args {
+impl OperatorArgs {
     pub(crate) fn operator(&self) -> Result<Operator, String> {
         let urls = match self.url.is_empty() {
             true => vec![Running::read(&self.data_dir)?.http_url],

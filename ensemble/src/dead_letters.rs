@@ -30,14 +30,14 @@ enum Action {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        api: api::Args,
+        api: api::OperatorArgs,
     },
     /// One of them, with what the event says
     Show {
         /// Its id
         id: String,
         #[command(flatten)]
-        api: api::Args,
+        api: api::OperatorArgs,
     },
     /// Hand the event to its handler again
     Redrive(Repair),
@@ -56,7 +56,7 @@ struct Repair {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    api: api::Args,
+    api: api::OperatorArgs,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), String> {
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
     }
 }
 
-async fn list(order: Option<&str>, as_json: bool, api: &api::Args) -> Result<(), String> {
+async fn list(order: Option<&str>, as_json: bool, api: &api::OperatorArgs) -> Result<(), String> {
     let operator = api.operator()?;
     let path = match order {
         Some(order) => format!("/dead-letters?order={order}"),
@@ -113,7 +113,7 @@ async fn list(order: Option<&str>, as_json: bool, api: &api::Args) -> Result<(),
     Ok(())
 }
 
-async fn show(id: &str, api: &api::Args) -> Result<(), String> {
+async fn show(id: &str, api: &api::OperatorArgs) -> Result<(), String> {
     let operator = api.operator()?;
     let mut last = String::new();
     for url in &operator.urls {

@@ -28,7 +28,7 @@ enum Action {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
-        api: api::Args,
+        api: api::OperatorArgs,
     },
 }
 

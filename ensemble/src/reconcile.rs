@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    api: api::Args,
+    api: api::OperatorArgs,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), String> {

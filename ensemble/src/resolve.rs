@@ -39,7 +39,7 @@ struct Why {
     #[arg(long)]
     reason: String,
     #[command(flatten)]
-    api: api::Args,
+    api: api::OperatorArgs,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), String> {
