@@ -58,7 +58,7 @@ pub async fn of_order(broker: &jetstream::Context, order: OrderId) -> Result<Vec
 pub async fn ids(broker: &jetstream::Context, from: i64) -> Result<HashSet<EventId>, Fault> {
     let mut ids = HashSet::new();
     scan(broker, ">", from, |event| {
-        drop(ids.insert(event.envelope.id))
+        ids.insert(event.envelope.id);
     })
     .await?;
     Ok(ids)
