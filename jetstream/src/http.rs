@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::fault::Fault;
+use crate::missing;
 use crate::service::Shell;
 
 /// The largest body that is read.
@@ -172,6 +173,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let inner = error.into_inner();
             match inner.classify() {
                 serde_json::error::Category::Data => {
+                    if let Some(field) = missing::field::<T>(&bytes) {
+                        return Problem::invalid(&field, "is missing");
+                    }
                     let field = if path == "." { "the body" } else { &path };
                     Problem::invalid(field, &format!("is not valid: {inner}"))
                 }

@@ -29,6 +29,7 @@ mod inbox;
 pub mod intake;
 pub mod local_server;
 pub mod migration;
+mod missing;
 mod operations;
 mod outbox;
 pub mod page;
