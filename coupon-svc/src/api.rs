@@ -10,6 +10,7 @@ use jetstream::auth::Caller;
 use jetstream::clock::{self, parse_rfc3339, rfc3339};
 use jetstream::http::{between, text};
 use jetstream::intake::Intake;
+use jetstream::limits::PerUser;
 use jetstream::page::Page;
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, telemetry};
 use sea_orm::QueryResult;
@@ -26,9 +27,12 @@ const MAX_QUANTITY: i64 = 1_000_000_000;
 
 pub(crate) fn routes(shell: &Shell) -> Router {
     crate::restate::start(shell);
-    let issuing = shell.intake(Issuing);
+    let counter = Counter {
+        issuing: shell.intake(Issuing),
+        limit: PerUser::new(shell),
+    };
     let issue = move |caller: Caller, Path(campaign): Path<String>| {
-        issue(issuing.clone(), caller, campaign)
+        issue(counter.clone(), caller, campaign)
     };
     Router::new()
         .route("/coupons", post(create))
@@ -155,8 +159,15 @@ struct CouponView {
     expires_at: Option<String>,
 }
 
-async fn issue(
+/// Where coupons are asked for.
+#[derive(Clone)]
+struct Counter {
     issuing: Intake<Issuing>,
+    limit: PerUser,
+}
+
+async fn issue(
+    counter: Counter,
     caller: Caller,
     campaign: String,
 ) -> Result<(StatusCode, Json<CouponView>), Problem> {
@@ -166,20 +177,25 @@ async fn issue(
         user: caller.user().clone(),
         traceparent: telemetry::current(),
     };
-    let issued = issuing.submit(ask).await?.map_err(|why| match why {
-        NotIssued::Unknown => no_campaign(),
-        NotIssued::Already(coupon) => {
-            let detail = "you have a coupon of this campaign already: `coupon_id` names it";
-            Problem::conflict("ALREADY_ISSUED", detail).with("coupon_id", coupon.to_string())
-        }
-        NotIssued::Expired => Problem::conflict(
-            "EXPIRED",
-            "this campaign is over: there are no more coupons",
-        ),
-        NotIssued::SoldOut => {
-            Problem::conflict("SOLD_OUT", "all coupons of this campaign are gone")
-        }
-    })?;
+    counter.limit.admit(caller.user())?;
+    let issued = counter
+        .issuing
+        .submit(ask)
+        .await?
+        .map_err(|why| match why {
+            NotIssued::Unknown => no_campaign(),
+            NotIssued::Already(coupon) => {
+                let detail = "you have a coupon of this campaign already: `coupon_id` names it";
+                Problem::conflict("ALREADY_ISSUED", detail).with("coupon_id", coupon.to_string())
+            }
+            NotIssued::Expired => Problem::conflict(
+                "EXPIRED",
+                "this campaign is over: there are no more coupons",
+            ),
+            NotIssued::SoldOut => {
+                Problem::conflict("SOLD_OUT", "all coupons of this campaign are gone")
+            }
+        })?;
     Ok((StatusCode::CREATED, Json(just_issued(&issued))))
 }
 

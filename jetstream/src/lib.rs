@@ -8,6 +8,7 @@
 //!  (consumer)      (batch, handlers)                                      └► publish (relay)
 //! ```
 
+mod access;
 pub mod audit;
 pub mod auth;
 mod batch;
@@ -27,6 +28,7 @@ pub mod host;
 pub mod http;
 mod inbox;
 pub mod intake;
+pub mod limits;
 pub mod local_server;
 pub mod migration;
 mod missing;

@@ -9,6 +9,7 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::pull;
 use axum::Router;
+use axum::http::HeaderValue;
 use events::{Flow, catalog};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -23,6 +24,7 @@ use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
 use crate::intake::{Commands, Intake};
+use crate::limits::Limits;
 use crate::outbox::{self, Committed};
 use crate::relay::Relay;
 use crate::subscription::Subscription;
@@ -47,6 +49,10 @@ pub struct Settings {
     pub facts_again_after: Duration,
     /// The address of Jaeger's user interface, for links.
     pub jaeger_url: Option<String>,
+    /// What a process takes on.
+    pub limits: Limits,
+    /// Origins whose pages may use the API from a browser.
+    pub cors_origins: Vec<HeaderValue>,
 }
 
 impl Default for Settings {
@@ -59,6 +65,8 @@ impl Default for Settings {
             open_orders_per_user: 1,
             facts_again_after: Duration::from_secs(7 * 24 * 60 * 60),
             jaeger_url: None,
+            limits: Limits::default(),
+            cors_origins: Vec::new(),
         }
     }
 }

@@ -45,6 +45,7 @@ pub(super) async fn place(
     Body(new): Body<NewOrder>,
 ) -> Result<Response, Problem> {
     let request = request(&api.shell, &caller, new)?;
+    api.limit.admit(caller.user())?;
     let traceparent = telemetry::current();
     let place = Place {
         request,
