@@ -9,7 +9,8 @@ use events::{CampaignId, Coupon, CouponId, Discount, Money, OrderId, catalog};
 use jetstream::auth::Caller;
 use jetstream::clock::{self, parse_rfc3339, rfc3339};
 use jetstream::http::{between, text};
-use jetstream::intake::Intake;
+use jetstream::idempotency::{Answered, Key, Nothing, Once};
+use jetstream::intake::{Call, Intake};
 use jetstream::limits::PerUser;
 use jetstream::page::Page;
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, telemetry};
@@ -31,8 +32,8 @@ pub(crate) fn routes(shell: &Shell) -> Router {
         issuing: shell.intake(Issuing),
         limit: PerUser::new(shell),
     };
-    let issue = move |caller: Caller, Path(campaign): Path<String>| {
-        issue(counter.clone(), caller, campaign)
+    let issue = move |caller: Caller, Path(campaign): Path<String>, once: Once<Nothing>| {
+        issue(counter.clone(), caller, campaign, once.key)
     };
     Router::new()
         .route("/coupons", post(create))
@@ -170,33 +171,43 @@ async fn issue(
     counter: Counter,
     caller: Caller,
     campaign: String,
-) -> Result<(StatusCode, Json<CouponView>), Problem> {
-    let no_campaign = || Problem::not_found("campaign");
+    key: Option<Key>,
+) -> Result<Answered, Problem> {
+    let campaign: CampaignId = campaign
+        .parse()
+        .map_err(|_| Problem::not_found("campaign"))?;
     let ask = Ask {
-        campaign: campaign.parse().map_err(|_| no_campaign())?,
+        campaign,
         user: caller.user().clone(),
         traceparent: telemetry::current(),
     };
-    counter.limit.admit(caller.user())?;
-    let issued = counter
-        .issuing
-        .submit(ask)
-        .await?
-        .map_err(|why| match why {
-            NotIssued::Unknown => no_campaign(),
-            NotIssued::Already(coupon) => {
-                let detail = "you have a coupon of this campaign already: `coupon_id` names it";
-                Problem::conflict("ALREADY_ISSUED", detail).with("coupon_id", coupon.to_string())
-            }
-            NotIssued::Expired => Problem::conflict(
-                "EXPIRED",
-                "this campaign is over: there are no more coupons",
-            ),
-            NotIssued::SoldOut => {
-                Problem::conflict("SOLD_OUT", "all coupons of this campaign are gone")
-            }
-        })?;
-    Ok((StatusCode::CREATED, Json(just_issued(&issued))))
+    let call = Call {
+        user: caller.user(),
+        limit: &counter.limit,
+        request: key.map(|key| key.on(&caller, format!("POST /coupons/{campaign}/issue"))),
+    };
+    let render = |answer: &Result<CouponIssued, NotIssued>| match answer {
+        Ok(issued) => Ok(Answered::new(StatusCode::CREATED, &just_issued(issued))?),
+        Err(why) => Err(not_issued(why)),
+    };
+    counter.issuing.answer(call, ask, render).await
+}
+
+fn not_issued(why: &NotIssued) -> Problem {
+    match why {
+        NotIssued::Unknown => Problem::not_found("campaign"),
+        NotIssued::Already(coupon) => {
+            let detail = "you have a coupon of this campaign already: `coupon_id` names it";
+            Problem::conflict("ALREADY_ISSUED", detail).with("coupon_id", coupon.to_string())
+        }
+        NotIssued::Expired => Problem::conflict(
+            "EXPIRED",
+            "this campaign is over: there are no more coupons",
+        ),
+        NotIssued::SoldOut => {
+            Problem::conflict("SOLD_OUT", "all coupons of this campaign are gone")
+        }
+    }
 }
 
 fn just_issued(issued: &CouponIssued) -> CouponView {

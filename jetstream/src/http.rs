@@ -14,7 +14,7 @@ use tower_http::cors::CorsLayer;
 use crate::fault::Fault;
 use crate::limits::Gate;
 use crate::service::{Settings, Shell};
-use crate::{access, limits, missing};
+use crate::{access, idempotency, limits, missing};
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -166,7 +166,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 /// The bytes of a body, if they are not too many.
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+pub(crate) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     Bytes::from_request(request, state)
         .await
         .map_err(|rejection| match rejection.status() {
@@ -184,7 +184,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 }
 
 /// Reads JSON; what is wrong with it is named by its path.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -263,11 +263,13 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
         header::ACCEPT_LANGUAGE,
+        idempotency::KEY,
         access::REQUEST_ID,
     ];
     let exposed = [
         header::LOCATION,
         header::RETRY_AFTER,
+        idempotency::REPLAYED,
         access::REQUEST_ID,
         HeaderName::from_static("ratelimit-limit"),
         HeaderName::from_static("ratelimit-remaining"),

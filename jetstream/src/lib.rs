@@ -26,6 +26,7 @@ pub mod fixture;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod idempotency;
 mod inbox;
 pub mod intake;
 pub mod limits;

@@ -23,6 +23,7 @@ use crate::consumer::Consumer;
 use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
+use crate::idempotency;
 use crate::intake::{Commands, Intake};
 use crate::limits::Limits;
 use crate::outbox::{self, Committed};
@@ -196,6 +197,9 @@ impl Service {
                 read
             }
             .boxed()
+        });
+        shell.every("idempotency keys", idempotency::PRUNE_EVERY, |shell| {
+            idempotency::prune(shell).boxed()
         });
         let router = (self.routes)(&shell);
         Ok(Running {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 on_both_databases! {
     of_200_placements_of_one_user_one_is_accepted: placements_at_once();
     a_user_who_takes_coupons_too_fast_waits: coupons_too_fast();
+    a_replay_counts_for_no_limit: replays_are_free();
     a_process_takes_no_more_than_it_can: too_many_in_flight();
 }
 
@@ -86,6 +87,29 @@ async fn coupons_too_fast(backend: Backend) {
         (409, "ALREADY_ISSUED"),
         "it came when it was told to"
     );
+    world.end().await;
+}
+
+async fn replays_are_free(backend: Backend) {
+    let flags = ["--rate-limit", "1", "--rate-burst", "2"];
+    let (mut world, product) = world_without_point(backend, &flags).await;
+    let alice = world.user("alice");
+    let first = alice.post_once("k1", "/orders", one(&product)).await;
+    assert_eq!(first.status, 202);
+    for _ in 0..10 {
+        let again = alice.post_once("k1", "/orders", one(&product)).await;
+        assert!(again.is_replayed(), "{again:?}");
+        let mut more = one(&product);
+        more["items"][0]["quantity"] = 2.into();
+        let reused = alice.post_once("k1", "/orders", more).await;
+        assert_eq!(reused.problem(), (422, "IDEMPOTENCY_KEY_REUSED"));
+    }
+    let keys: Vec<_> = (0..10).map(|n| format!("other{n}")).collect();
+    let others = keys
+        .iter()
+        .map(|key| alice.post_once(key, "/orders", one(&product)));
+    assert!(limited(&join_all(others).await, "2") >= 7);
+    world.start_alone("point").await;
     world.end().await;
 }
 

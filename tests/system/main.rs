@@ -10,6 +10,7 @@ mod failures;
 mod follower;
 mod healing;
 mod held_back;
+mod idempotency;
 mod instances;
 mod limits;
 mod no_coordinator;
