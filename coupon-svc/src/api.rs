@@ -9,7 +9,9 @@ use events::{CampaignId, Coupon, CouponId, Discount, Money, OrderId, catalog};
 use jetstream::auth::Caller;
 use jetstream::clock::{self, parse_rfc3339, rfc3339};
 use jetstream::http::{between, text};
-use jetstream::intake::Intake;
+use jetstream::idempotency::{Answered, Key, Nothing, Once};
+use jetstream::intake::{Call, Intake};
+use jetstream::limits::PerUser;
 use jetstream::page::Page;
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, telemetry};
 use sea_orm::QueryResult;
@@ -26,9 +28,12 @@ const MAX_QUANTITY: i64 = 1_000_000_000;
 
 pub(crate) fn routes(shell: &Shell) -> Router {
     crate::restate::start(shell);
-    let issuing = shell.intake(Issuing);
-    let issue = move |caller: Caller, Path(campaign): Path<String>| {
-        issue(issuing.clone(), caller, campaign)
+    let counter = Counter {
+        issuing: shell.intake(Issuing),
+        limit: PerUser::new(shell),
+    };
+    let issue = move |caller: Caller, Path(campaign): Path<String>, once: Once<Nothing>| {
+        issue(counter.clone(), caller, campaign, once.key)
     };
     Router::new()
         .route("/coupons", post(create))
@@ -155,19 +160,42 @@ struct CouponView {
     expires_at: Option<String>,
 }
 
-async fn issue(
+/// Where coupons are asked for.
+#[derive(Clone)]
+struct Counter {
     issuing: Intake<Issuing>,
+    limit: PerUser,
+}
+
+async fn issue(
+    counter: Counter,
     caller: Caller,
     campaign: String,
-) -> Result<(StatusCode, Json<CouponView>), Problem> {
-    let no_campaign = || Problem::not_found("campaign");
+    key: Option<Key>,
+) -> Result<Answered, Problem> {
+    let campaign: CampaignId = campaign
+        .parse()
+        .map_err(|_| Problem::not_found("campaign"))?;
     let ask = Ask {
-        campaign: campaign.parse().map_err(|_| no_campaign())?,
+        campaign,
         user: caller.user().clone(),
         traceparent: telemetry::current(),
     };
-    let issued = issuing.submit(ask).await?.map_err(|why| match why {
-        NotIssued::Unknown => no_campaign(),
+    let call = Call {
+        user: caller.user(),
+        limit: &counter.limit,
+        request: key.map(|key| key.on(&caller, format!("POST /coupons/{campaign}/issue"))),
+    };
+    let render = |answer: &Result<CouponIssued, NotIssued>| match answer {
+        Ok(issued) => Ok(Answered::new(StatusCode::CREATED, &just_issued(issued))?),
+        Err(why) => Err(not_issued(why)),
+    };
+    counter.issuing.answer(call, ask, render).await
+}
+
+fn not_issued(why: &NotIssued) -> Problem {
+    match why {
+        NotIssued::Unknown => Problem::not_found("campaign"),
         NotIssued::Already(coupon) => {
             let detail = "you have a coupon of this campaign already: `coupon_id` names it";
             Problem::conflict("ALREADY_ISSUED", detail).with("coupon_id", coupon.to_string())
@@ -179,8 +207,7 @@ async fn issue(
         NotIssued::SoldOut => {
             Problem::conflict("SOLD_OUT", "all coupons of this campaign are gone")
         }
-    })?;
-    Ok((StatusCode::CREATED, Json(just_issued(&issued))))
+    }
 }
 
 fn just_issued(issued: &CouponIssued) -> CouponView {

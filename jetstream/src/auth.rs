@@ -13,6 +13,7 @@ use events::UserId;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Who;
 use crate::clock;
 use crate::http::Problem;
 use crate::service::Shell;
@@ -219,9 +220,13 @@ where
         let claims = jsonwebtoken::decode::<Claims>(token, &verifier.key, &verifier.validation)
             .map_err(|error| Problem::unauthorized(&format!("the token is refused: {error}")))?
             .claims;
+        let user = UserId::new(claims.sub)
+            .map_err(|_| Problem::unauthorized("the token's `sub` is not a user id"))?;
+        if let Some(who) = parts.extensions.get::<Who>() {
+            who.is(&user);
+        }
         Ok(Self {
-            user: UserId::new(claims.sub)
-                .map_err(|_| Problem::unauthorized("the token's `sub` is not a user id"))?,
+            user,
             operator: claims.scope.split(' ').any(|scope| scope == "operator"),
         })
     }

@@ -1,12 +1,15 @@
 //! What can be configured from outside: flags and environment variables.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use events::Flow;
 
 use crate::database::Location;
+use crate::limits::{Limits, Rate};
 use crate::service::Settings;
 
 /// Flags that every process with services in it has; each has an environment variable.
@@ -47,6 +50,21 @@ pub struct ServeArgs {
     /// Open orders that a user may have at once
     #[arg(long, env = "ENSEMBLE_OPEN_ORDERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub open_orders: u32,
+    /// Orders, and coupons, that a user may ask for per second in the long run; 0: any number
+    #[arg(long, env = "ENSEMBLE_RATE_LIMIT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit: u32,
+    /// Orders, and coupons, that a user may ask for at once
+    #[arg(long, env = "ENSEMBLE_RATE_BURST", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_burst: u32,
+    /// Requests that may be in flight in this process; beyond, clients are told to come back
+    #[arg(long, env = "ENSEMBLE_REQUESTS_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub requests_in_flight: u32,
+    /// Seconds after which a request is given up
+    #[arg(long, env = "ENSEMBLE_REQUEST_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub request_timeout: u64,
+    /// Origins whose pages may use the API from a browser, like https://shop.example
+    #[arg(long, env = "ENSEMBLE_CORS_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
+    pub cors_origin: Vec<HeaderValue>,
     /// Send traces to this OTLP/gRPC endpoint, like http://127.0.0.1:4317
     #[arg(long, env = "ENSEMBLE_OTLP", value_name = "URL")]
     pub otlp: Option<String>,
@@ -75,7 +93,21 @@ impl ServeArgs {
                 .collect(),
             open_orders_per_user: self.open_orders,
             jaeger_url: self.jaeger_url.clone(),
+            limits: self.limits(),
+            cors_origins: self.cors_origin.clone(),
             ..Settings::default()
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let per_second = NonZeroU32::new(self.rate_limit);
+        let burst = NonZeroU32::new(self.rate_burst);
+        Limits {
+            requests_in_flight: self.requests_in_flight as usize,
+            request_timeout: Duration::from_secs(self.request_timeout),
+            rate: per_second
+                .zip(burst)
+                .map(|(per_second, burst)| Rate { per_second, burst }),
         }
     }
 
@@ -135,6 +167,19 @@ fn database_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// An origin as browsers send it (RFC 6454): scheme, host and port, and nothing else.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let wrong = || "must be an origin, like https://shop.example or http://localhost:3000";
+    let url = url::Url::parse(text).map_err(|_| wrong())?;
+    let origin = url.origin();
+    match origin.is_tuple() && origin.ascii_serialization() == text.trim_end_matches('/') {
+        true => {
+            HeaderValue::from_str(&origin.ascii_serialization()).map_err(|_| wrong().to_owned())
+        }
+        false => Err(wrong().to_owned()),
+    }
+}
+
 fn flow(text: &str) -> Result<Flow, String> {
     Flow::named(text).map_err(|_| "must be parallel or sequential".to_owned())
 }
@@ -149,6 +194,15 @@ fn share(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_has_no_path() {
+        let shop = origin("https://shop.example");
+        assert_eq!(shop.expect("an origin"), "https://shop.example");
+        for wrong in ["*", "shop.example", "https://shop.example/path", "data:x"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn each_service_has_a_database_of_its_own() {

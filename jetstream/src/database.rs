@@ -265,6 +265,20 @@ impl Database {
         Ok(self.reader.query_all_raw(statement).await?)
     }
 
+    /// Reads what belongs to many rows, outside a transaction; see [`Rows`].
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn fetch(
+        &self,
+        rows: Rows,
+        sql: &str,
+        extra: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, Fault> {
+        let statement = rows.statement(self.backend(), sql, extra);
+        Ok(self.reader.query_all_raw(statement).await?)
+    }
+
     /// Runs one statement over many rows by itself; see [`Rows`].
     ///
     /// # Errors

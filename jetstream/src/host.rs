@@ -70,7 +70,8 @@ impl Host {
             .collect();
         let stop = CancellationToken::new();
         let shutdown = stop.clone().cancelled_owned();
-        let server = axum::serve(listener, http::router(routers)).with_graceful_shutdown(shutdown);
+        let server = axum::serve(listener, http::router(routers, &args.settings()))
+            .with_graceful_shutdown(shutdown);
         let server = tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the HTTP server ended");

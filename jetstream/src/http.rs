@@ -1,16 +1,20 @@
 //! HTTP: problems (RFC 9457), bodies, health.
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use tower_http::cors::CorsLayer;
 
 use crate::fault::Fault;
-use crate::service::Shell;
+use crate::limits::Gate;
+use crate::service::{Settings, Shell};
+use crate::{access, idempotency, limits, missing};
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -22,7 +26,7 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     facts: Map<String, Value>,
-    retry_after: Option<u32>,
+    headers: Vec<(&'static str, u32)>,
 }
 
 impl Problem {
@@ -34,7 +38,7 @@ impl Problem {
             code,
             detail: detail.into(),
             facts: Map::new(),
-            retry_after: None,
+            headers: Vec::new(),
         }
     }
 
@@ -93,8 +97,14 @@ impl Problem {
 
     /// Says when to come back, in seconds.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after = Some(seconds);
+    pub fn retry_after(self, seconds: u32) -> Self {
+        self.header("retry-after", seconds)
+    }
+
+    /// Adds a header, named in lower case.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: u32) -> Self {
+        self.headers.push((name, value));
         self
     }
 }
@@ -139,8 +149,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let problem = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, problem);
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
+        for (name, value) in self.headers {
+            headers.insert(HeaderName::from_static(name), value.into());
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -156,43 +166,52 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes =
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|rejection| match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        "TOO_LARGE",
-                        format!("a body may have at most {BODY_LIMIT} bytes"),
-                    ),
-                    _ => Problem::new(
-                        StatusCode::BAD_REQUEST,
-                        "BAD_REQUEST",
-                        "the body is cut off",
-                    ),
-                })?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            match inner.classify() {
-                serde_json::error::Category::Data => {
-                    let field = if path == "." { "the body" } else { &path };
-                    Problem::invalid(field, &format!("is not valid: {inner}"))
-                }
-                _ => Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "BAD_JSON",
-                    format!("the body is not valid JSON: {inner}"),
-                ),
-            }
-        })?;
-        json.end().map_err(|error| {
-            let detail = format!("the body is not valid JSON: {error}");
-            Problem::new(StatusCode::BAD_REQUEST, "BAD_JSON", detail)
-        })?;
-        Ok(Self(body))
+        Ok(Self(parse(&read(request, state).await?)?))
     }
+}
+
+/// The bytes of a body, if they are not too many.
+pub(crate) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "TOO_LARGE",
+                format!("a body may have at most {BODY_LIMIT} bytes"),
+            ),
+            _ => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "BAD_REQUEST",
+                "the body is cut off",
+            ),
+        })
+}
+
+/// Reads JSON; what is wrong with it is named by its path.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        match inner.classify() {
+            serde_json::error::Category::Data => {
+                if let Some(field) = missing::field::<T>(bytes) {
+                    return Problem::invalid(&field, "is missing");
+                }
+                let field = if path == "." { "the body" } else { &path };
+                Problem::invalid(field, &format!("is not valid: {inner}"))
+            }
+            _ => bad_json(&inner),
+        }
+    })?;
+    json.end().map_err(|error| bad_json(&error))?;
+    Ok(body)
+}
+
+fn bad_json(error: &serde_json::Error) -> Problem {
+    let detail = format!("the body is not valid JSON: {error}");
+    Problem::new(StatusCode::BAD_REQUEST, "BAD_JSON", detail)
 }
 
 /// The query parameters; what is wrong with them is said as a problem.
@@ -215,7 +234,7 @@ impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for
 }
 
 /// All services' routes on one port, with health and what is the same for all of them.
-pub fn router(services: Vec<(Shell, Router)>) -> Router {
+pub fn router(services: Vec<(Shell, Router)>, settings: &Settings) -> Router {
     let shells: Vec<Shell> = services.iter().map(|(shell, _)| shell.clone()).collect();
     let mut router = crate::operations::routes(shells.clone())
         .route(
@@ -226,14 +245,55 @@ pub fn router(services: Vec<(Shell, Router)>) -> Router {
     for (_, routes) in services {
         router = router.merge(routes);
     }
-    router
+    let gate = Gate::new(&settings.limits);
+    let router = router
         .fallback(|| async { Problem::not_found("route") })
         .method_not_allowed_fallback(|| async {
             let detail = "this route does not have this method";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
         })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(axum::middleware::from_fn(traced))
+        .layer(from_fn_with_state(gate, limits::gate));
+    let router = match cors(&settings.cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    // The outermost: also what is refused has an id, and is in the log.
+    router.layer(from_fn(access::record))
+}
+
+/// What pages of other origins may do. There are no cookies, so no credentials either.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let headers = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::ACCEPT_LANGUAGE,
+        idempotency::KEY,
+        access::REQUEST_ID,
+    ];
+    let exposed = [
+        header::LOCATION,
+        header::RETRY_AFTER,
+        idempotency::REPLAYED,
+        access::REQUEST_ID,
+        HeaderName::from_static("ratelimit-limit"),
+        HeaderName::from_static("ratelimit-remaining"),
+        HeaderName::from_static("ratelimit-reset"),
+    ];
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(origins.to_vec())
+            .allow_methods(methods)
+            .allow_headers(headers)
+            .expose_headers(exposed)
+    })
 }
 
 async fn ready(shells: Vec<Shell>) -> Response {
@@ -256,26 +316,6 @@ async fn ready(shells: Vec<Shell>) -> Response {
         Json(json!({ "status": word, "services": services })),
     )
         .into_response()
-}
-
-/// The span of a request: the root of the trace of what it sets off.
-async fn traced(request: Request, next: axum::middleware::Next) -> Response {
-    use tracing::Instrument as _;
-    if request.uri().path().starts_with("/health") {
-        return next.run(request).await;
-    }
-    let span = tracing::info_span!(
-        "request",
-        otel.name = format!("{} {}", request.method(), request.uri().path()),
-        otel.kind = "server",
-        http.request.method = %request.method(),
-        url.path = request.uri().path(),
-    );
-    let parent = request.headers().get(crate::relay::TRACEPARENT);
-    if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
-        crate::telemetry::follow(&span, parent);
-    }
-    next.run(request).instrument(span).await
 }
 
 /// Checks that a number lies within its limits.

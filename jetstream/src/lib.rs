@@ -8,6 +8,7 @@
 //!  (consumer)      (batch, handlers)                                      └► publish (relay)
 //! ```
 
+mod access;
 pub mod audit;
 pub mod auth;
 mod batch;
@@ -27,10 +28,13 @@ pub mod guard;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod idempotency;
 mod inbox;
 pub mod intake;
+pub mod limits;
 pub mod local_server;
 pub mod migration;
+mod missing;
 mod operations;
 mod outbox;
 pub mod page;

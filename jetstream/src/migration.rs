@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::*;
 
 /// The runtime's own migrations; they run before those of the service.
 pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(RuntimeTables)]
+    vec![Box::new(RuntimeTables), Box::new(IdempotencyKeys)]
 }
 
 /// Runs the statements of a migration, one after another.
@@ -120,6 +120,39 @@ impl MigrationTrait for RuntimeTables {
                     before TEXT NOT NULL,
                     after TEXT NOT NULL
                 )",
+            ],
+        )
+        .await
+    }
+}
+
+// A step of its own: databases from before it are brought up to date.
+struct IdempotencyKeys;
+
+impl MigrationName for IdempotencyKeys {
+    fn name(&self) -> &'static str {
+        "m0002_idempotency_keys"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for IdempotencyKeys {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // Requests that had an effect, with what was answered; written with the effect.
+                "CREATE TABLE idempotency_keys (
+                    user_id TEXT NOT NULL,
+                    route TEXT NOT NULL,
+                    key TEXT NOT NULL,
+                    request_hash {bytes} NOT NULL,
+                    status BIGINT NOT NULL,
+                    answer TEXT NOT NULL,
+                    at BIGINT NOT NULL,
+                    PRIMARY KEY (user_id, route, key)
+                )",
+                "CREATE INDEX idempotency_keys_at ON idempotency_keys (at)",
             ],
         )
         .await

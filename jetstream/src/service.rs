@@ -9,6 +9,7 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::pull;
 use axum::Router;
+use axum::http::HeaderValue;
 use events::{EventId, Flow, catalog};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -24,7 +25,9 @@ use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
 use crate::fence::Fence;
+use crate::idempotency;
 use crate::intake::{Commands, Intake};
+use crate::limits::Limits;
 use crate::outbox::{self, Committed};
 use crate::reconcile;
 use crate::relay::Relay;
@@ -52,6 +55,10 @@ pub struct Settings {
     pub stream_max_age: Duration,
     /// The address of Jaeger's user interface, for links.
     pub jaeger_url: Option<String>,
+    /// What a process takes on.
+    pub limits: Limits,
+    /// Origins whose pages may use the API from a browser.
+    pub cors_origins: Vec<HeaderValue>,
 }
 
 impl Default for Settings {
@@ -65,6 +72,8 @@ impl Default for Settings {
             facts_again_after: Duration::from_secs(7 * 24 * 60 * 60),
             stream_max_age: Duration::from_secs(14 * 24 * 60 * 60),
             jaeger_url: None,
+            limits: Limits::default(),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -204,6 +213,9 @@ impl Service {
                 read
             }
             .boxed()
+        });
+        shell.every("idempotency keys", idempotency::PRUNE_EVERY, |shell| {
+            idempotency::prune(shell).boxed()
         });
         let router = (self.routes)(&shell);
         Ok(Running {

@@ -1,12 +1,14 @@
 //! Point's HTTP routes.
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use events::{Money, UserId, catalog, fact};
 use jetstream::auth::Caller;
 use jetstream::http::between;
-use jetstream::{Body, Emission, Fault, Problem, Shell, clock};
+use jetstream::idempotency::{self, Answered, Done, Once};
+use jetstream::{Emission, Fault, Problem, Shell, clock};
 use sea_orm::QueryResult;
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +65,16 @@ async fn charge(
     State(shell): State<Shell>,
     caller: Caller,
     Path(user): Path<String>,
-    Body(Charge { amount }): Body<Charge>,
-) -> Result<Json<AccountView>, Problem> {
+    Once { body, key }: Once<Charge>,
+) -> Result<Answered, Problem> {
     caller.require_operator()?;
     let user = caller.owner(&user)?;
-    between("amount", amount, 1, MAX_CHARGE)?;
+    between("amount", body.amount, 1, MAX_CHARGE)?;
+    let request = key.map(|key| key.on(&caller, format!("POST /points/{user}/charge")));
+    idempotency::once(&shell, request, add(&shell, &user, body.amount)).await
+}
+
+async fn add(shell: &Shell, user: &UserId, amount: i64) -> Result<Done, Problem> {
     let tx = shell.begin().await?;
     let sql = "INSERT INTO accounts (user_id, balance, held, settled, charged_total)
                VALUES ($1, $2, 0, 0, $2)
@@ -79,7 +86,7 @@ async fn charge(
     let values = vec![user.as_str().into(), amount.into(), room.into()];
     let rows = tx.query(sql, values).await?;
     let row = rows.first().ok_or_else(too_many)?;
-    let view = view(user.clone(), row)?;
+    let answer = Answered::new(StatusCode::OK, &view(user.clone(), row)?)?;
     let sql = "INSERT INTO charges (charge_id, user_id, amount, charged_at)
                VALUES ($1, $2, $3, $4)";
     let values = vec![
@@ -89,10 +96,9 @@ async fn charge(
         tx.now().into(),
     ];
     tx.execute(sql, values).await?;
-    let body = fact::point_charged(&user, Money(amount));
-    let said = Emission::fact(&catalog::POINT_CHARGED, &user, body);
-    shell.commit(tx, vec![said]).await?;
-    Ok(Json(view))
+    let body = fact::point_charged(user, Money(amount));
+    let said = vec![Emission::fact(&catalog::POINT_CHARGED, user, body)];
+    Ok(Done { tx, said, answer })
 }
 
 fn too_many() -> Problem {

@@ -8,6 +8,7 @@ use events::fact::{self, ProductListed};
 use events::{Money, ProductId, catalog};
 use jetstream::auth::Caller;
 use jetstream::http::{between, text};
+use jetstream::idempotency::{self, Answered, Done, Once};
 use jetstream::page::{Page, PageQuery};
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, Tx, clock};
 use sea_orm::QueryResult;
@@ -151,21 +152,24 @@ async fn restock(
     State(shell): State<Shell>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(restock): Body<Restock>,
-) -> Result<Json<ProductView>, Problem> {
+    Once { body, key }: Once<Restock>,
+) -> Result<Answered, Problem> {
     caller.require_operator()?;
     let id = product_id(&id)?;
-    between("quantity", restock.quantity, 1, MAX_UNITS)?;
+    between("quantity", body.quantity, 1, MAX_UNITS)?;
+    let request = key.map(|key| key.on(&caller, format!("POST /products/{id}/restock")));
+    idempotency::once(&shell, request, add(&shell, id, body.quantity)).await
+}
+
+async fn add(shell: &Shell, id: ProductId, quantity: i64) -> Result<Done, Problem> {
     let tx = shell.begin().await?;
     let sql = "UPDATE products SET available = available + $2,
                    restocked_total = restocked_total + $2 WHERE product_id = $1";
-    tx.execute(sql, vec![id.0.into(), restock.quantity.into()])
-        .await?;
-    let view = read_one(&tx, id).await?;
-    let body = fact::stock_added(id, restock.quantity);
-    let said = Emission::fact(&catalog::STOCK_ADDED, id, body);
-    shell.commit(tx, vec![said]).await?;
-    Ok(Json(view))
+    tx.execute(sql, vec![id.0.into(), quantity.into()]).await?;
+    let answer = Answered::new(StatusCode::OK, &read_one(&tx, id).await?)?;
+    let body = fact::stock_added(id, quantity);
+    let said = vec![Emission::fact(&catalog::STOCK_ADDED, id, body)];
+    Ok(Done { tx, said, answer })
 }
 
 async fn show(

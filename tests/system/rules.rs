@@ -19,6 +19,7 @@ on_both_databases! {
     a_user_gets_one_coupon_of_a_campaign: one_coupon_each();
     a_coupon_serves_one_of_two_open_orders: one_coupon_two_orders();
     a_cart_keeps_what_was_not_ordered: cart_keeps_the_rest();
+    a_field_that_is_missing_is_named: missing_field();
     a_flow_that_is_not_allowed_is_refused: flow_not_allowed(Flow::Parallel, Flow::Sequential);
     the_other_flow_that_is_not_allowed_is_refused: flow_not_allowed(Flow::Sequential, Flow::Parallel);
 }
@@ -256,6 +257,21 @@ async fn cart_keeps_the_rest(backend: Backend) {
     assert_eq!(shop.cancel(&world, order).await.status, 202);
     alice.until(order, "CANCELED").await;
     cart("cart: 3 mugs, 7 pens\n").await;
+    world.end().await;
+}
+
+async fn missing_field(backend: Backend) {
+    let world = World::start(backend).await;
+    let alice = world.user("alice");
+    let item = json!({ "quantity": 1 });
+    for (body, field) in [
+        (json!({}), "items"),
+        (json!({ "items": [item] }), "items[0].product_id"),
+    ] {
+        let refused = alice.post("/orders", body).await;
+        assert_eq!(refused.problem(), (422, "INVALID"));
+        assert_eq!(refused.body["field"], field);
+    }
     world.end().await;
 }
 

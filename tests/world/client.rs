@@ -1,5 +1,6 @@
 //! A client of the HTTP API.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use events::{OrderId, UserId};
@@ -7,6 +8,7 @@ use jetstream::auth::DevelopmentKey;
 use jetstream::history::{self, Recorded};
 use jetstream::host::Host;
 use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{World, eventually};
@@ -37,6 +39,8 @@ pub struct Answer {
     pub status: u16,
     /// When to come back, in seconds, if it says so.
     pub retry_after: Option<u32>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The body; null when there is none.
     pub body: Value,
 }
@@ -46,6 +50,21 @@ impl Answer {
     #[must_use]
     pub fn problem(&self) -> (u16, &str) {
         (self.status, self.body["code"].as_str().unwrap_or_default())
+    }
+
+    /// A header, empty when there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// Whether it was given before, to a request with the same key.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        self.header("idempotency-replayed") == "true"
     }
 
     /// The body of a success.
@@ -103,20 +122,47 @@ impl<'a> Client<'a> {
         path: &str,
         body: Value,
     ) -> Result<Answer, reqwest::Error> {
-        let url = format!("{}{path}", self.site.url(service(path), &self.name));
+        self.try_send_with(method, path, body, &[]).await
+    }
+
+    async fn try_send_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, reqwest::Error> {
+        let site = self.site.url(service(path), &self.name);
+        self.try_send_to(&site, method, path, body, headers).await
+    }
+
+    async fn try_send_to(
+        &self,
+        site: &str,
+        method: Method,
+        path: &str,
+        body: Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, reqwest::Error> {
+        let url = format!("{site}{path}");
         let request = self.site.http().request(method, url);
         let mut request = request.bearer_auth(&self.token);
         if !body.is_null() {
             request = request.json(&body);
         }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        let headers = response.headers().clone();
         let body = response.bytes().await?;
         Ok(Answer {
             status,
             retry_after,
+            headers,
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         })
     }
@@ -129,6 +175,46 @@ impl<'a> Client<'a> {
     /// `POST`.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, body).await
+    }
+
+    /// `POST` with an idempotency key.
+    ///
+    /// # Panics
+    /// When no running host answers.
+    pub async fn post_once(&self, key: &str, path: &str, body: Value) -> Answer {
+        let headers = [("idempotency-key", key)];
+        self.send_with(Method::POST, path, body, &headers).await
+    }
+
+    /// As [`Self::post_once`], to one of several instances.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn post_once_at(
+        &self,
+        host: SocketAddr,
+        key: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let (site, headers) = (format!("http://{host}"), [("idempotency-key", key)]);
+        let answer = self.try_send_to(&site, Method::POST, path, body, &headers);
+        answer.await.expect("an answer")
+    }
+
+    /// Sends a request with headers.
+    ///
+    /// # Panics
+    /// When no running host answers.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let answer = self.try_send_with(method, path, body, headers).await;
+        answer.expect("an answer")
     }
 
     /// `PUT`.
@@ -227,7 +313,7 @@ fn service(path: &str) -> &str {
         Some("coupons" | "users") => "coupon",
         Some("carts") => "cart",
         // Served by every host, for its own services; one is enough here.
-        Some("dead-letters" | "internals" | "fence" | "reconcile") => "stock",
+        Some("dead-letters" | "internals" | "fence" | "reconcile" | "health") => "stock",
         other => other.unwrap_or_default(),
     }
 }

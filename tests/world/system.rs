@@ -38,6 +38,8 @@ impl System {
         let mut flags = BTreeMap::from([
             ("--listen".to_owned(), "127.0.0.1:0".to_owned()),
             ("--data-dir".to_owned(), data_dir),
+            // Tests ask as fast as they can, but for those of the limit.
+            ("--rate-limit".to_owned(), "0".to_owned()),
             ("--nats-server".to_owned(), program.display().to_string()),
         ]);
         if let Some(url) = &database_url {

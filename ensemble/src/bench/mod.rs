@@ -98,6 +98,8 @@ fn serve_args(args: &Args) -> Result<ServeArgs, String> {
     let folder = args.data_dir.display().to_string();
     let mut flags = vec!["bench", "--listen", "127.0.0.1:0", "--data-dir", &folder];
     flags.extend(["--flows", &args.flow, "--order-deadline", "600"]);
+    // What is measured is the system, not its limits.
+    flags.extend(["--rate-limit", "0", "--requests-in-flight", "1000000"]);
     if let Some(url) = &args.database_url {
         flags.extend(["--database-url", url]);
     }

@@ -12,6 +12,7 @@ use axum::extract::FromRef;
 use axum::routing::{get, post};
 use jetstream::Shell;
 use jetstream::intake::Intake;
+use jetstream::limits::PerUser;
 
 use crate::placing::Placing;
 
@@ -20,6 +21,7 @@ use crate::placing::Placing;
 pub(crate) struct Api {
     shell: Shell,
     placing: Intake<Placing>,
+    limit: PerUser,
 }
 
 impl FromRef<Api> for Shell {
@@ -41,5 +43,6 @@ pub(crate) fn routes(shell: &Shell) -> Router {
         .with_state(Api {
             shell: shell.clone(),
             placing,
+            limit: PerUser::new(shell),
         })
 }

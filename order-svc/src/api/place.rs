@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::{CouponId, Flow, OrderId, ProductId};
 use jetstream::auth::Caller;
 use jetstream::http::between;
-use jetstream::{Body, Problem, Shell, clock, telemetry};
+use jetstream::idempotency::{Answered, Once};
+use jetstream::intake::Call;
+use jetstream::{Problem, Shell, clock, telemetry};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::messages::{Language, message};
 use super::{Api, view};
+use crate::domain::Order;
 use crate::domain::pricing::{Request, Wrong};
 use crate::placing::{Place, Rejected};
 
@@ -42,27 +44,43 @@ pub(super) async fn place(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    Body(new): Body<NewOrder>,
+    Once { body, key }: Once<NewOrder>,
 ) -> Result<Response, Problem> {
-    let request = request(&api.shell, &caller, new)?;
-    let traceparent = telemetry::current();
     let place = Place {
-        request,
-        traceparent: traceparent.clone(),
+        request: request(&api.shell, &caller, body)?,
+        traceparent: telemetry::current(),
     };
-    let order = match api.placing.submit(place).await? {
-        Ok(order) => order,
-        Err(rejected) => return Err(problem(&api.shell, rejected)),
+    let call = Call {
+        user: caller.user(),
+        limit: &api.limit,
+        request: key.map(|key| key.on(&caller, "POST /orders".to_owned())),
     };
-    let jaeger = api.shell.settings().jaeger_url.as_deref();
-    let mut body = view::whole(&order, traceparent.as_deref(), jaeger);
-    body["message"] = message(&order, Language::of(&headers)).into();
-    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
-    let location = format!("/orders/{}", order.context.order_id);
-    if let Ok(location) = HeaderValue::from_str(&location) {
+    let (shell, language) = (api.shell.clone(), Language::of(&headers));
+    let traceparent = place.traceparent.clone();
+    let render = move |placed: &Result<Order, Rejected>| match placed {
+        Ok(order) => accepted(&shell, order, traceparent.as_deref(), language),
+        Err(rejected) => Err(problem(&shell, rejected)),
+    };
+    let answered = api.placing.answer(call, place, render).await?;
+    let id = answered.body()["order_id"].as_str().unwrap_or_default();
+    let location = HeaderValue::from_str(&format!("/orders/{id}"));
+    let mut response = answered.into_response();
+    if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+fn accepted(
+    shell: &Shell,
+    order: &Order,
+    traceparent: Option<&str>,
+    language: Language,
+) -> Result<Answered, Problem> {
+    let jaeger = shell.settings().jaeger_url.as_deref();
+    let mut body = view::whole(order, traceparent, jaeger);
+    body["message"] = message(order, language).into();
+    Ok(Answered::new(StatusCode::ACCEPTED, &body)?)
 }
 
 /// Checks the shape of what is asked for.
@@ -112,7 +130,7 @@ fn request(shell: &Shell, caller: &Caller, new: NewOrder) -> Result<Request, Pro
     })
 }
 
-fn problem(shell: &Shell, rejected: Rejected) -> Problem {
+fn problem(shell: &Shell, rejected: &Rejected) -> Problem {
     let wrong = match rejected {
         Rejected::TooManyOpen => {
             let most = shell.settings().open_orders_per_user;

@@ -1,0 +1,107 @@
+//! The id, the span and the log line of a request.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use events::UserId;
+use tracing::Instrument as _;
+
+use crate::{clock, relay, telemetry};
+
+/// Names a request, in its answer and in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Who asks, as soon as that is known: the token is read behind the log line.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Who(Arc<OnceLock<UserId>>);
+
+impl Who {
+    pub(crate) fn is(&self, user: &UserId) {
+        let _ = self.0.set(user.clone());
+    }
+}
+
+/// Gives a request its id and its span, the root of the trace of what it sets off, and
+/// logs how it ended. No bodies, no tokens, no queries: paths of routes only.
+pub(crate) async fn record(mut request: Request, next: Next) -> Response {
+    let id = id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let quiet = request.uri().path().starts_with("/health");
+    let mut response = match quiet {
+        true => next.run(request).await,
+        false => logged(request, next, id.to_str().unwrap_or_default()).await,
+    };
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+async fn logged(mut request: Request, next: Next, id: &str) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = %method,
+        http.route = route,
+        url.path = request.uri().path(),
+        request_id = id,
+    );
+    let parent = request.headers().get(relay::TRACEPARENT);
+    if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
+        telemetry::follow(&span, parent);
+    }
+    let who = Who::default();
+    request.extensions_mut().insert(who.clone());
+    let response = next.run(request).instrument(span).await;
+    tracing::info!(
+        %method,
+        route,
+        status = response.status().as_u16(),
+        duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+        user = who.0.get().map_or("", UserId::as_str),
+        request_id = id,
+        "answered"
+    );
+    response
+}
+
+/// The client's own id if it is sane, or else a new one.
+fn id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID);
+    let sane = given.filter(|id| visible(id.as_bytes(), 128));
+    sane.cloned().unwrap_or_else(|| {
+        let new = clock::new_id().to_string();
+        HeaderValue::from_str(&new).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    })
+}
+
+/// Whether a value is 1 to `most` visible ASCII characters.
+pub(crate) fn visible(value: &[u8], most: usize) -> bool {
+    (1..=most).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sane_id_is_kept_and_another_replaced() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, value.parse().expect("a header"));
+            id(&headers)
+        };
+        assert_eq!(of("abc-1"), "abc-1");
+        for wrong in ["", "a b", "a\tb", &"x".repeat(129)] {
+            assert_eq!(of(wrong).len(), 36, "{wrong}");
+        }
+        assert_eq!(id(&HeaderMap::new()).len(), 36);
+    }
+}
