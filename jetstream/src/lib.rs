@@ -22,6 +22,7 @@ pub mod event;
 pub mod fault;
 #[cfg(feature = "fixtures")]
 pub mod fixture;
+mod hint;
 pub mod history;
 pub mod host;
 pub mod http;
@@ -38,6 +39,7 @@ pub mod service;
 pub mod subscription;
 mod tasks;
 pub mod telemetry;
+pub mod ticket;
 pub mod topology;
 
 pub use database::{Database, Tx};

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::messages::{Language, message};
+use super::wait::Wait;
 use super::{Api, view};
 use crate::domain::pricing::{Request, Wrong};
 use crate::placing::{Place, Rejected};
@@ -45,6 +46,8 @@ pub(super) async fn place(
     Body(new): Body<NewOrder>,
 ) -> Result<Response, Problem> {
     let request = request(&api.shell, &caller, new)?;
+    // Before the order is there, so that no change of it is missed.
+    let mut wait = Wait::asked(&headers, &api.watching, request.order_id);
     let traceparent = telemetry::current();
     let place = Place {
         request,
@@ -54,6 +57,10 @@ pub(super) async fn place(
         Ok(order) => order,
         Err(rejected) => return Err(problem(&api.shell, rejected)),
     };
+    let order = match &mut wait {
+        Some(wait) => wait.outcome(order).await,
+        None => order,
+    };
     let jaeger = api.shell.settings().jaeger_url.as_deref();
     let mut body = view::whole(&order, traceparent.as_deref(), jaeger);
     body["message"] = message(&order, Language::of(&headers)).into();
@@ -61,6 +68,9 @@ pub(super) async fn place(
     let location = format!("/orders/{}", order.context.order_id);
     if let Ok(location) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, location);
+    }
+    if let Some(wait) = wait {
+        wait.applied(&order, &mut response);
     }
     Ok(response)
 }
