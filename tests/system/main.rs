@@ -12,6 +12,8 @@ mod healing;
 mod held_back;
 mod instances;
 mod no_coordinator;
+mod outcome;
+mod outcome_crowd;
 mod processes;
 mod ranking;
 mod red;

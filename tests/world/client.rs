@@ -85,6 +85,20 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// A request to the host that has the route, to be completed and sent.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.site.http().request(method, self.url(path));
+        request.bearer_auth(&self.token)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.site.url(service(path), &self.name))
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Sends a request to the host that has the route.
     ///
     /// # Panics
@@ -103,9 +117,7 @@ impl<'a> Client<'a> {
         path: &str,
         body: Value,
     ) -> Result<Answer, reqwest::Error> {
-        let url = format!("{}{path}", self.site.url(service(path), &self.name));
-        let request = self.site.http().request(method, url);
-        let mut request = request.bearer_auth(&self.token);
+        let mut request = self.request(method, path);
         if !body.is_null() {
             request = request.json(&body);
         }

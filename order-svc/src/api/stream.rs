@@ -20,8 +20,10 @@ use super::{Api, read, tickets};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const HEARTBEAT: Duration = Duration::from_secs(15);
-// For a client that does not read, or does not answer a close.
+// For a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(3);
+// For one that does not answer a close: nobody's shutdown waits for it long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 // Nothing that a client says means anything here.
 const LONGEST_MESSAGE: usize = 4096;
 
@@ -173,7 +175,7 @@ async fn talk(mut socket: WebSocket, mut following: Following) {
     {
         // The client's own close: a connection that is cut before it takes ours with it.
         let closed = async { while let Some(Ok(_)) = socket.recv().await {} };
-        let _ = timeout(PATIENCE, closed).await;
+        let _ = timeout(LAST_WORDS, closed).await;
     }
 }
 
