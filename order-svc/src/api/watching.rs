@@ -40,14 +40,12 @@ impl Snapshot {
 
 type Newest = Option<Arc<Snapshot>>;
 
-/// The orders that somebody waits for.
-#[derive(Clone)]
-pub(crate) struct Watching(Arc<Inner>);
-
-struct Inner {
-    shell: Shell,
+/// Those who wait, and for which orders.
+#[derive(Default)]
+struct Waiting {
     watched: Mutex<Watched>,
     wake: Notify,
+    closing: CancellationToken,
 }
 
 #[derive(Default)]
@@ -79,43 +77,24 @@ fn version(newest: &watch::Sender<Newest>) -> i64 {
         .map_or(0, |seen| seen.order.version)
 }
 
-impl Watching {
-    /// Begins to listen for hints, and to look again.
-    pub(super) fn start(shell: &Shell) -> Self {
-        let watching = Self(Arc::new(Inner {
-            shell: shell.clone(),
-            watched: Mutex::default(),
-            wake: Notify::new(),
-        }));
-        let hearing = watching.clone();
-        shell.on_hint(&format!("{HINTS}*"), move |subject| hearing.hint(subject));
-        shell.spawn("watching", watching.clone().run());
-        watching
+impl Waiting {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for an order from now on; nothing when too many wait already. Whoever reads
-    /// the order after this misses no change.
-    pub(super) fn watch(&self, id: OrderId) -> Option<Watch> {
+    fn watch(self: &Arc<Self>, id: OrderId) -> Option<Watch> {
         let mut watched = self.watched();
         if watched.waiting >= MOST {
             return None;
         }
         watched.waiting += 1;
         let newest = watched.orders.entry(id);
-        let newest = newest
-            .or_insert_with(|| watch::Sender::new(None))
-            .subscribe();
+        let newest = newest.or_insert_with(|| watch::Sender::new(None));
         Some(Watch {
-            watching: self.clone(),
+            newest: newest.subscribe(),
+            waiting: self.clone(),
             id,
-            newest,
-            closing: self.0.shell.closing(),
         })
-    }
-
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        let watched = self.0.watched.lock();
-        watched.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hint(&self, subject: &str) {
@@ -123,19 +102,56 @@ impl Watching {
         let Some(id) = id else { return };
         let mut watched = self.watched();
         if watched.orders.contains_key(&id) && watched.hinted.insert(id) {
-            self.0.wake.notify_one();
+            self.wake.notify_one();
         }
     }
 
+    fn tell(&self, snapshot: Snapshot) {
+        let watched = self.watched();
+        if let Some(newest) = watched.orders.get(&snapshot.order.context.order_id) {
+            newest.send_replace(Some(Arc::new(snapshot)));
+        }
+    }
+}
+
+/// The orders that somebody waits for.
+#[derive(Clone)]
+pub(crate) struct Watching {
+    shell: Shell,
+    waiting: Arc<Waiting>,
+}
+
+impl Watching {
+    /// Begins to listen for hints, and to look again.
+    pub(super) fn start(shell: &Shell) -> Self {
+        let waiting = Arc::new(Waiting {
+            closing: shell.closing(),
+            ..Waiting::default()
+        });
+        let watching = Self {
+            shell: shell.clone(),
+            waiting: waiting.clone(),
+        };
+        shell.on_hint(&format!("{HINTS}*"), move |subject| waiting.hint(subject));
+        shell.spawn("watching", watching.clone().run());
+        watching
+    }
+
+    /// Waits for an order from now on; nothing when too many wait already. Whoever reads
+    /// the order after this misses no change.
+    pub(super) fn watch(&self, id: OrderId) -> Option<Watch> {
+        self.waiting.watch(id)
+    }
+
     async fn run(self) {
-        let stop = self.0.shell.stopping();
+        let stop = self.shell.stopping();
         let mut again = tokio::time::interval(LOOK_AGAIN);
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let seen = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.0.wake.notified() => self.watched().take_hinted(),
-                _ = again.tick() => self.watched().all(),
+                () = self.waiting.wake.notified() => self.waiting.watched().take_hinted(),
+                _ = again.tick() => self.waiting.watched().all(),
             };
             for some in seen.chunks(AT_ONCE) {
                 if let Err(fault) = self.look(some).await {
@@ -148,12 +164,13 @@ impl Watching {
 
     /// Reads those that have changed, and tells who waits.
     async fn look(&self, seen: &[(OrderId, i64)]) -> Result<(), Fault> {
-        let shell = &self.0.shell;
-        for (order, traceparent) in orders::newer(shell.database(), seen).await? {
-            let snapshot = Snapshot::new(shell, order, &traceparent);
-            let watched = self.watched();
-            if let Some(newest) = watched.orders.get(&snapshot.order.context.order_id) {
-                newest.send_replace(Some(Arc::new(snapshot)));
+        for newer in orders::newer(self.shell.database(), seen).await? {
+            match newer {
+                Ok((order, traceparent)) => {
+                    let snapshot = Snapshot::new(&self.shell, order, &traceparent);
+                    self.waiting.tell(snapshot);
+                }
+                Err(fault) => tracing::error!(%fault, "a watched order cannot be read"),
             }
         }
         Ok(())
@@ -162,10 +179,9 @@ impl Watching {
 
 /// Somebody who waits for an order; when the last one leaves, it is forgotten.
 pub(super) struct Watch {
-    watching: Watching,
+    waiting: Arc<Waiting>,
     id: OrderId,
     newest: watch::Receiver<Newest>,
-    closing: CancellationToken,
 }
 
 impl Watch {
@@ -180,7 +196,7 @@ impl Watch {
                 return newest;
             }
             tokio::select! {
-                () = self.closing.cancelled() => return None,
+                () = self.waiting.closing.cancelled() => return None,
                 changed = self.newest.changed() => changed.ok()?,
             }
         }
@@ -189,12 +205,69 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut watched = self.watching.watched();
+        let mut watched = self.waiting.watched();
         watched.waiting -= 1;
         let newest = watched.orders.get(&self.id);
         // This one still counts.
         if newest.is_some_and(|newest| newest.receiver_count() <= 1) {
             watched.orders.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jetstream::clock;
+
+    use super::*;
+
+    #[test]
+    fn an_order_is_forgotten_when_the_last_one_leaves() {
+        let waiting = Arc::new(Waiting::default());
+        let id = OrderId(clock::new_id());
+        let one = waiting.watch(id).expect("room");
+        let two = waiting.watch(id).expect("room");
+        drop(one);
+        assert_eq!(waiting.watched().all(), [(id, 0)]);
+        drop(two);
+        assert_eq!(waiting.watched().all(), []);
+        assert_eq!(waiting.watched().waiting, 0);
+    }
+
+    #[test]
+    fn hints_at_what_nobody_waits_for_are_not_kept() {
+        let waiting = Arc::new(Waiting::default());
+        let id = OrderId(clock::new_id());
+        waiting.hint(&format!("{HINTS}{id}"));
+        assert!(waiting.watched().hinted.is_empty());
+        let watch = waiting.watch(id).expect("room");
+        for subject in ["", HINTS, "notify.order.x", "notify.other.x"] {
+            waiting.hint(subject);
+        }
+        assert!(waiting.watched().hinted.is_empty());
+        // Many hints are one look.
+        for _ in 0..3 {
+            waiting.hint(&format!("{HINTS}{id}"));
+        }
+        assert_eq!(waiting.watched().take_hinted(), [(id, 0)]);
+        waiting.hint(&format!("{HINTS}{id}"));
+        drop(watch);
+        assert_eq!(
+            waiting.watched().take_hinted(),
+            [],
+            "it left before the look"
+        );
+    }
+
+    #[test]
+    fn not_more_wait_than_there_is_room_for() {
+        let waiting = Arc::new(Waiting::default());
+        let id = OrderId(clock::new_id());
+        let mut all: Vec<_> = (0..MOST)
+            .map(|_| waiting.watch(id).expect("room"))
+            .collect();
+        assert!(waiting.watch(id).is_none());
+        all.pop();
+        assert!(waiting.watch(id).is_some());
     }
 }

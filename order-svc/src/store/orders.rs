@@ -38,11 +38,11 @@ pub(crate) async fn load(
 }
 
 /// Reads, outside a transaction, those of some orders that are newer than the version
-/// beside them, with their traces.
+/// beside them, with their traces. One that cannot be read leaves the others readable.
 pub(crate) async fn newer(
     database: &Database,
     seen: &[(OrderId, i64)],
-) -> Result<Vec<(Order, String)>, Fault> {
+) -> Result<Vec<Result<(Order, String), Fault>>, Fault> {
     let mut rows = Rows::of(&[("id", Column::Id), ("seen", Column::Int)]);
     for (id, version) in seen {
         rows.push([id.0.into(), (*version).into()]);
@@ -52,9 +52,10 @@ pub(crate) async fn newer(
          WHERE orders.version > v.seen"
     );
     let rows = database.fetch(rows, &sql).await?;
-    rows.iter()
-        .map(|row| Ok((read(row)?, row.try_get("", "traceparent")?)))
-        .collect()
+    let newer = rows
+        .iter()
+        .map(|row| Ok((read(row)?, row.try_get("", "traceparent")?)));
+    Ok(newer.collect())
 }
 
 /// Reads a row.
