@@ -164,6 +164,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who asks without a token, on the word of something else that proves who it is.
+    #[must_use]
+    pub fn vouched_for(user: UserId, operator: bool) -> Self {
+        Self { user, operator }
+    }
+
     /// The user.
     #[must_use]
     pub fn user(&self) -> &UserId {

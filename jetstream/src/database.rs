@@ -15,6 +15,7 @@ use sea_orm_migration::{MigrationTrait, MigratorTraitSelf};
 use crate::bulk::Rows;
 use crate::clock::{self, Clock};
 use crate::fault::Fault;
+use crate::hint::{Hints, Intended};
 
 /// Where a service's database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub struct Database {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
     clock: Clock,
+    hints: Option<Hints>,
     // Held as long as the file is in use.
     _lock: Option<Arc<File>>,
 }
@@ -147,6 +149,7 @@ impl Database {
             writer,
             reader,
             clock: Clock::at(clock::wall()),
+            hints: None,
             _lock: lock,
         };
         database.migrate(service, migrations).await?;
@@ -155,6 +158,12 @@ impl Database {
             .await
             .map_err(|e| unreachable(e.to_string()))?;
         Ok(database)
+    }
+
+    /// Has the hints of its transactions said.
+    pub(crate) fn hinting(self, hints: Hints) -> Self {
+        let hints = Some(hints);
+        Self { hints, ..self }
     }
 
     /// Creates a PostgreSQL database if it is not there.
@@ -235,6 +244,7 @@ impl Database {
         Ok(Tx {
             inner: self.writer.begin_with_options(options).await?,
             now: self.clock.now(),
+            hints: Intended::new(self.hints.clone()),
         })
     }
 
@@ -275,6 +285,9 @@ impl Database {
         sql: &str,
         extra: Vec<Value>,
     ) -> Result<Vec<QueryResult>, Fault> {
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
         let statement = rows.statement(self.backend(), sql, extra);
         Ok(self.reader.query_all_raw(statement).await?)
     }
@@ -330,6 +343,7 @@ impl Database {
 pub struct Tx {
     inner: DatabaseTransaction,
     now: i64,
+    hints: Intended,
 }
 
 impl Tx {
@@ -337,6 +351,12 @@ impl Tx {
     #[must_use]
     pub fn now(&self) -> i64 {
         self.now
+    }
+
+    /// Hints on a subject once this has committed: "look again", to whoever listens. A
+    /// hint may be lost, and never delays the commit.
+    pub fn hint(&self, subject: String) {
+        self.hints.add(subject);
     }
 
     /// The connection, for sea-orm's own queries.
@@ -404,7 +424,9 @@ impl Tx {
     }
 
     pub(crate) async fn commit(self) -> Result<(), Fault> {
-        Ok(self.inner.commit().await?)
+        self.inner.commit().await?;
+        self.hints.say();
+        Ok(())
     }
 }
 

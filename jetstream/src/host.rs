@@ -111,7 +111,8 @@ impl Host {
     /// whether all of it was done.
     pub async fn drain(self) -> bool {
         self.stop.cancel();
-        // Requests that are running may still finish; streams are cut with the services.
+        // Requests that are running may still finish; those that wait or stream end now.
+        self.services.iter().for_each(Running::close);
         let _ = tokio::time::timeout(Duration::from_secs(3), self.server).await;
         let drained = self
             .services

@@ -25,6 +25,7 @@ mod fence;
 #[cfg(feature = "fixtures")]
 pub mod fixture;
 pub mod guard;
+mod hint;
 pub mod history;
 pub mod host;
 pub mod http;
@@ -45,6 +46,7 @@ pub mod service;
 pub mod subscription;
 mod tasks;
 pub mod telemetry;
+pub mod ticket;
 pub mod topology;
 
 pub use database::{Database, Tx};

@@ -25,6 +25,7 @@ use crate::database::{Database, DatabaseError, Location, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
 use crate::fence::Fence;
+use crate::hint::{self, Hints};
 use crate::idempotency;
 use crate::intake::{Commands, Intake};
 use crate::limits::Limits;
@@ -104,6 +105,7 @@ struct Inner {
     relay: Relay,
     work: Arc<Work>,
     tasks: Tasks,
+    closing: CancellationToken,
     failed: CancellationToken,
     database_up: AtomicBool,
     fence: Fence,
@@ -165,6 +167,7 @@ impl Service {
         let database = Database::open(self.name, &location, self.migrations).await?;
         let failed = CancellationToken::new();
         let relay_tasks = Tasks::new(self.name, failed.clone());
+        let database = database.hinting(Hints::start(broker.client(), &relay_tasks));
         let suspect = Arc::new(Notify::new());
         let relay = Relay::start(
             broker.clone(),
@@ -186,6 +189,7 @@ impl Service {
             auth,
             relay: relay.clone(),
             tasks: Tasks::new(self.name, failed.clone()),
+            closing: CancellationToken::new(),
             failed,
             database_up: AtomicBool::new(true),
             fence: Fence::default(),
@@ -336,6 +340,25 @@ impl Shell {
         Intake::start(self, commands)
     }
 
+    /// Calls a function for each hint whose subject matches a pattern. Hints may be lost.
+    pub fn on_hint(&self, pattern: &str, heard: impl Fn(&str) + Send + Sync + 'static) {
+        let client = self.0.broker.client();
+        let listen = hint::listen(client, pattern.to_owned(), self.stopping(), heard);
+        self.spawn("hints", listen);
+    }
+
+    /// Canceled when requests are to come to an end, before the service is to stop: who
+    /// waits, or streams, answers with what there is.
+    #[must_use]
+    pub fn closing(&self) -> CancellationToken {
+        self.0.closing.clone()
+    }
+
+    /// A task that ends by itself once the service is closing, and is waited for then.
+    pub fn tracked<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
+        self.0.tasks.tracked(task)
+    }
+
     /// Canceled when the service is to stop.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
@@ -424,6 +447,11 @@ impl Running {
     /// Its HTTP routes.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// Ends what waits for something to happen, so that requests come to an end.
+    pub(crate) fn close(&self) {
+        self.shell.0.closing.cancel();
     }
 
     /// Waits until a task of the service has died.

@@ -4,6 +4,7 @@
 use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 /// Tasks that are stopped together.
 #[derive(Clone)]
@@ -44,6 +45,11 @@ impl Tasks {
                 failed.cancel();
             }
         });
+    }
+
+    /// A future that is run elsewhere, and waited for as a task is.
+    pub(crate) fn tracked<F: Future>(&self, task: F) -> TrackedFuture<F> {
+        self.tracker.track_future(task)
     }
 
     /// Stops the tasks and waits until they have ended.

@@ -3,7 +3,7 @@
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Tables)]
+    vec![Box::new(Tables), Box::new(StreamTickets)]
 }
 
 struct Tables;
@@ -60,6 +60,31 @@ impl MigrationTrait for Tables {
                 min_total BIGINT NOT NULL,
                 expires_at BIGINT NOT NULL
             )",
+        ];
+        jetstream::migration::run(manager, &tables).await
+    }
+}
+
+struct StreamTickets;
+
+impl MigrationName for StreamTickets {
+    fn name(&self) -> &'static str {
+        "m0002_stream_tickets"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for StreamTickets {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let tables = [
+            "CREATE TABLE stream_tickets (
+                digest TEXT PRIMARY KEY,
+                order_id {id} NOT NULL,
+                user_id TEXT NOT NULL,
+                operator BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL
+            )",
+            "CREATE INDEX stream_tickets_expiry ON stream_tickets (expires_at)",
         ];
         jetstream::migration::run(manager, &tables).await
     }

@@ -15,6 +15,8 @@ mod instances;
 mod limits;
 mod losses;
 mod no_coordinator;
+mod outcome;
+mod outcome_crowd;
 mod processes;
 mod ranking;
 mod red;

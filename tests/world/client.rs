@@ -104,6 +104,20 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// A request to the host that has the route, to be completed and sent.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.site.http().request(method, self.url(path));
+        request.bearer_auth(&self.token)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.site.url(service(path), &self.name))
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Sends a request to the host that has the route.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
 
 mod check;
 mod client;
+mod following;
 mod postgres;
 mod process;
 mod shop;
@@ -28,6 +29,7 @@ use jetstream::{Database, Service, Settings, broker};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client, Site};
+pub use following::{Change, Events, Socket};
 pub use postgres::{database_url, forget_databases};
 pub use process::{Finished, Process, Signal, nats_servers_on};
 pub use shop::Shop;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::messages::{Language, message};
+use super::wait::Wait;
 use super::{Api, view};
 use crate::domain::Order;
 use crate::domain::pricing::{Request, Wrong};
@@ -46,8 +47,12 @@ pub(super) async fn place(
     headers: HeaderMap,
     Once { body, key }: Once<NewOrder>,
 ) -> Result<Response, Problem> {
+    let request = request(&api.shell, &caller, body)?;
+    let id = request.order_id;
+    // Before the order is there, so that no change of it is missed.
+    let wait = Wait::asked(&headers, &api.watching, id);
     let place = Place {
-        request: request(&api.shell, &caller, body)?,
+        request,
         traceparent: telemetry::current(),
     };
     let call = Call {
@@ -57,14 +62,30 @@ pub(super) async fn place(
     };
     let (shell, language) = (api.shell.clone(), Language::of(&headers));
     let traceparent = place.traceparent.clone();
+    let trace = traceparent.clone();
     let render = move |placed: &Result<Order, Rejected>| match placed {
-        Ok(order) => accepted(&shell, order, traceparent.as_deref(), language),
+        Ok(order) => accepted(&shell, order, trace.as_deref(), language),
         Err(rejected) => Err(problem(&shell, rejected)),
     };
     let answered = api.placing.answer(call, place, render).await?;
-    let id = answered.body()["order_id"].as_str().unwrap_or_default();
-    let location = HeaderValue::from_str(&format!("/orders/{id}"));
-    let mut response = answered.into_response();
+    let answered_id = answered.body()["order_id"].as_str().unwrap_or_default();
+    let location = HeaderValue::from_str(&format!("/orders/{answered_id}"));
+    // A replay is answered as it was, and waits for nothing.
+    let placed_now = answered_id == id.to_string();
+    let mut response = match wait.filter(|_| placed_now) {
+        None => answered.into_response(),
+        Some(mut wait) => {
+            let newest = wait.outcome().await;
+            let mut response = match &newest {
+                Some(order) => {
+                    accepted(&api.shell, order, traceparent.as_deref(), language)?.into_response()
+                }
+                None => answered.into_response(),
+            };
+            wait.applied(newest.as_ref(), &mut response);
+            response
+        }
+    };
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }

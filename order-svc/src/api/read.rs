@@ -131,7 +131,12 @@ pub(super) fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| Problem::not_found("order"))
 }
 
-async fn find(shell: &Shell, caller: &Caller, id: OrderId) -> Result<(Order, String), Problem> {
+/// Finds an order that the caller may see.
+pub(super) async fn find(
+    shell: &Shell,
+    caller: &Caller,
+    id: OrderId,
+) -> Result<(Order, String), Problem> {
     let sql = format!(
         "SELECT {COLUMNS} FROM orders WHERE order_id = $1 AND (user_id = $2 OR CAST($3 AS BIGINT) = 1)"
     );

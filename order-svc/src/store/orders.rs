@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use events::body::Reason;
 use events::{OrderContext, OrderId};
 use jetstream::bulk::{Column, Rows};
-use jetstream::{Fault, Tx};
+use jetstream::{Database, Fault, Tx};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use crate::domain::{Order, State};
+
+/// Where a change of an order is hinted at; its id follows.
+pub(crate) const HINTS: &str = "notify.order.";
 
 /// The columns that [`read`] needs.
 pub(crate) const COLUMNS: &str = "order_id, state, reason, flags, refusals, context, attempt, \
@@ -32,6 +35,27 @@ pub(crate) async fn load(
         .iter()
         .map(|row| read(row).map(|order| (order.context.order_id, order)));
     orders.collect()
+}
+
+/// Reads, outside a transaction, those of some orders that are newer than the version
+/// beside them, with their traces. One that cannot be read leaves the others readable.
+pub(crate) async fn newer(
+    database: &Database,
+    seen: &[(OrderId, i64)],
+) -> Result<Vec<Result<(Order, String), Fault>>, Fault> {
+    let mut rows = Rows::of(&[("id", Column::Id), ("seen", Column::Int)]);
+    for (id, version) in seen {
+        rows.push([id.0.into(), (*version).into()]);
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM orders JOIN v ON orders.order_id = v.id
+         WHERE orders.version > v.seen"
+    );
+    let rows = database.fetch(rows, &sql, vec![]).await?;
+    let newer = rows
+        .iter()
+        .map(|row| Ok((read(row)?, row.try_get("", "traceparent")?)));
+    Ok(newer.collect())
 }
 
 /// Reads a row.
@@ -154,6 +178,8 @@ pub(crate) async fn save<'a>(
         ("updated_at", Column::Int),
     ]);
     for (order, loaded) in changed {
+        // The one place where an order changes: so every change is hinted at.
+        tx.hint(format!("{HINTS}{}", order.context.order_id));
         rows.push([
             order.context.order_id.0.into(),
             loaded.into(),
