@@ -33,6 +33,7 @@ mod operations;
 mod outbox;
 pub mod page;
 pub mod participant;
+pub mod reaction;
 mod relay;
 pub mod service;
 pub mod subscription;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use events::body;
-use events::catalog::{self, Kind, STEPS};
+use events::catalog::{self, Entry, Kind, STEPS};
 use events::fact::{CouponIssued, ProductListed};
 use events::{OrderId, Step};
 use futures::future::BoxFuture;
+use jetstream::reaction::{Purpose, Reaction, Saying};
 use jetstream::subscription::{Handler, Proof, Subscription};
 use jetstream::{Delivery, Emission, Fault, Settings, Tx};
 
@@ -25,7 +26,8 @@ pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
             answers.map(|answer| answer.subject),
             Proof::Inbox,
             Join(placing::rules(settings)),
-        ),
+        )
+        .reacting(joined),
         // product.listed ─► the price list
         Subscription::new(
             [catalog::PRODUCT_LISTED.subject],
@@ -39,6 +41,23 @@ pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
             Coupons,
         ),
     ]
+}
+
+/// What the join may say because of an answer. An order is decided once; only a late
+/// success has compensation asked for again (R6), each time that it comes.
+fn joined(answer: &'static Entry) -> Option<Reaction> {
+    let says = match answer.kind {
+        Kind::Taken(_) => vec![
+            Saying::once(&catalog::ORDER_CONFIRMED),
+            Saying::again(&catalog::ORDER_CANCELED),
+        ],
+        _ => vec![
+            Saying::once(&catalog::ORDER_CANCELED),
+            Saying::once(&catalog::ORDER_COMPENSATED),
+        ],
+    };
+    let purpose = Purpose::Join;
+    Some(Reaction { purpose, says })
 }
 
 /// Joins the answers of the steps.
