@@ -156,3 +156,69 @@ impl Handler for Coupons {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use events::{Refusal, sample};
+
+    use super::*;
+
+    const STEPS: [Step; 2] = [Step::STOCK, Step::POINT];
+
+    /// Everything that two steps, the user and the clock may do to an order.
+    fn inputs() -> Vec<(Option<&'static Entry>, Input)> {
+        let mut inputs = vec![(None, Input::UserCancel), (None, Input::Due)];
+        for step in STEPS {
+            let mut add = |entry, answer| inputs.push((Some(entry), Input::Answer(step, answer)));
+            let said = step.entry();
+            add(&said.taken, Answer::Taken);
+            add(&said.refused, Answer::Refused(Refusal::new("NO")));
+            for nothing_to_undo in [false, true] {
+                add(&said.undone, Answer::Undone { nothing_to_undo });
+            }
+        }
+        inputs
+    }
+
+    #[test]
+    fn whatever_comes_in_whatever_order_the_join_says_what_is_declared() {
+        let rules = Rules {
+            cancel_window: i64::MAX / 2,
+            compensation_deadlines: vec![1_000],
+        };
+        // Its sample needs stock and point.
+        let order = Order::new(sample::context(sample::Form::Bare));
+        let mut seen = BTreeSet::new();
+        let mut open = vec![(order, BTreeSet::new(), 1_i64)];
+        while let Some((order, said_once, turn)) = open.pop() {
+            let known = format!(
+                "{:?} {:?} {} {said_once:?}",
+                order.state, order.flags, order.attempt
+            );
+            if turn > 8 || !seen.insert(known) {
+                continue;
+            }
+            for (heard, input) in inputs() {
+                let (mut order, mut said_once) = (order.clone(), said_once.clone());
+                let now = order.context.deadline + turn * 1_000_000;
+                let Ok(said) = order.hear(input, now, &rules) else {
+                    continue;
+                };
+                for (heard, say) in said.iter().filter_map(|say| Some((heard?, say))) {
+                    let entry = placing::entry(say);
+                    let declared = joined(heard).expect("it is joined").says;
+                    let saying = declared.iter().find(|saying| saying.entry == entry);
+                    let saying = saying.unwrap_or_else(|| {
+                        panic!("{} after {} in {order:?}", entry.subject, heard.subject)
+                    });
+                    let first = saying.again || said_once.insert((heard.subject, entry.subject));
+                    assert!(first, "{} twice after {}", entry.subject, heard.subject);
+                }
+                open.push((order, said_once, turn + 1));
+            }
+        }
+        assert!(seen.len() > 100, "{} orders were seen", seen.len());
+    }
+}
