@@ -7,6 +7,7 @@ mod api;
 mod bench;
 mod dead_letters;
 mod demo;
+mod map;
 mod provision;
 mod resolve;
 mod timeline;
@@ -47,6 +48,9 @@ enum Command {
     /// Print what happened to an order
     #[command(after_help = timeline::EXAMPLES)]
     Timeline(timeline::Args),
+    /// Print who says what to whom, or check it
+    #[command(after_help = map::EXAMPLES)]
+    Map(map::Args),
     /// Look at events that could not be handled, and repair them
     #[command(after_help = dead_letters::EXAMPLES)]
     DeadLetters(dead_letters::Args),
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
             Command::Up(args) => up::run(*args).await,
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
+            Command::Map(args) => map::run(&args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::Resolve(args) => resolve::run(args).await,
             Command::Bench(args) => bench::run(args).await,

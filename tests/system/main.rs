@@ -11,6 +11,7 @@ mod follower;
 mod healing;
 mod held_back;
 mod instances;
+mod map;
 mod no_coordinator;
 mod processes;
 mod ranking;
