@@ -45,4 +45,5 @@ pub use database::{Database, Tx};
 pub use event::{Delivery, Emission};
 pub use fault::Fault;
 pub use http::{Body, Problem, Query};
+pub use relay::{TRACEPARENT, TURN};
 pub use service::{Service, Settings, Shell};

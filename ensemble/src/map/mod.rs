@@ -1,10 +1,12 @@
 //! `ensemble map`: who says what to whom, as the code declares it.
 
+mod asyncapi;
 mod draw;
 mod lint;
 mod live;
 mod model;
 mod readme;
+mod schema;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ Examples:
   ensemble map                            who says what, who hears it, and what for
   ensemble map --format dot | dot -Tsvg > map.svg
   ensemble map --format json | jq '.events[] | select(.said_by == \"stock\")'
+  ensemble map --format asyncapi > asyncapi.json
   ensemble map --format mermaid --write README.md
   ensemble map --check                    what is wrong with it
   ensemble map --check --live             and with the broker of the running system
@@ -72,6 +75,9 @@ enum Format {
     Mermaid,
     /// A graph for Graphviz
     Dot,
+    /// An AsyncAPI 3.0 document, with schemas and examples of the messages
+    #[value(name = "asyncapi")]
+    AsyncApi,
     /// All of it
     Json,
 }
@@ -86,6 +92,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), String> {
         Format::Table => ("text", draw::table(&map)),
         Format::Mermaid => ("mermaid", draw::mermaid(&map)),
         Format::Dot => ("dot", draw::dot(&map)),
+        Format::AsyncApi => ("json", format!("{:#}\n", asyncapi::document(&map)?)),
         Format::Json => ("json", format!("{:#}\n", map.json())),
     };
     match &args.write {
