@@ -5,6 +5,7 @@
 
 mod api;
 mod bench;
+mod completions;
 mod dead_letters;
 mod demo;
 mod map;
@@ -63,6 +64,9 @@ enum Command {
     /// Create the stream and the consumers, or bring them up to date
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
 }
 
 /// The whole of `main`.
@@ -83,6 +87,10 @@ pub fn main() -> ExitCode {
             Command::Resolve(args) => resolve::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
+            Command::Completions(args) => {
+                completions::run(&args);
+                Ok(())
+            }
         }
     });
     match result {
