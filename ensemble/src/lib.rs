@@ -5,9 +5,11 @@
 
 mod api;
 mod bench;
+mod completions;
 mod dead_letters;
 mod demo;
 mod fence;
+mod map;
 mod provision;
 mod reconcile;
 mod resolve;
@@ -49,6 +51,9 @@ enum Command {
     /// Print what happened to an order
     #[command(after_help = timeline::EXAMPLES)]
     Timeline(timeline::Args),
+    /// Print who says what to whom, or check it
+    #[command(after_help = map::EXAMPLES)]
+    Map(map::Args),
     /// Look at events that could not be handled, and repair them
     #[command(after_help = dead_letters::EXAMPLES)]
     DeadLetters(dead_letters::Args),
@@ -67,6 +72,9 @@ enum Command {
     /// Create the stream and the consumers, or bring them up to date
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
 }
 
 /// The whole of `main`.
@@ -82,12 +90,17 @@ pub fn main() -> ExitCode {
             Command::Up(args) => up::run(*args).await,
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
+            Command::Map(args) => map::run(&args).await,
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::Resolve(args) => resolve::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,
             Command::Fence(args) => fence::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
+            Command::Completions(args) => {
+                completions::run(&args);
+                Ok(())
+            }
         }
     });
     match result {

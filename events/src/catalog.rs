@@ -179,6 +179,18 @@ pub enum Kind {
     Fact,
 }
 
+impl Kind {
+    /// Whether some service has to react to it: without one, an order would hang or
+    /// something would stay held. Facts, and what is said for followers, need nobody.
+    #[must_use]
+    pub fn needs_handler(self) -> bool {
+        !matches!(
+            self,
+            Self::Fact | Self::Compensated | Self::CompensationFailed
+        )
+    }
+}
+
 /// A step: its name, when an order needs it, and its three answers.
 #[derive(Debug)]
 pub struct StepEntry {

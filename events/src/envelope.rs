@@ -187,7 +187,9 @@ impl Envelope {
     }
 }
 
-fn source(writer: &str) -> String {
+/// The source of what a service says.
+#[must_use]
+pub fn source(writer: &str) -> String {
     format!("/ensemble/{writer}")
 }
 
@@ -195,13 +197,17 @@ fn type_url(entry: &Entry) -> String {
     format!("type.googleapis.com/ensemble.v1.{}", entry.message)
 }
 
-// The format asks for the type URL of the data, and the attribute is an absolute
-// URI: a type URL without a scheme means https.
-fn schema(entry: &Entry) -> String {
+/// The schema of an event's data.
+#[must_use]
+pub fn schema(entry: &Entry) -> String {
+    // The format asks for the type URL of the data, and the attribute is an absolute
+    // URI: a type URL without a scheme means https.
     format!("https://{}", type_url(entry))
 }
 
-fn aggregate_type(entry: &Entry) -> &'static str {
+/// What kind of aggregate an event is about.
+#[must_use]
+pub fn aggregate_type(entry: &Entry) -> &'static str {
     match entry.kind {
         catalog::Kind::Fact => entry.writer,
         _ => "order",

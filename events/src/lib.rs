@@ -18,6 +18,7 @@ pub mod id;
 pub mod money;
 pub mod refusal;
 pub mod render;
+pub mod sample;
 pub mod step;
 
 /// The generated protobuf messages: the wire contract itself.

@@ -43,7 +43,9 @@ impl Work {
                 slice = inbox::record(tx, &self.consumer, slice).await?;
             }
             if !slice.is_empty() {
-                emissions.extend(subscription.handler.handle(tx, &slice).await?);
+                let said = subscription.handler.handle(tx, &slice).await?;
+                subscription.hold_to(&slice, &said)?;
+                emissions.extend(said);
             }
         }
         Ok(emissions)

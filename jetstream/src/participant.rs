@@ -20,6 +20,7 @@ use crate::bulk::{Column, Rows};
 use crate::database::Tx;
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
+use crate::reaction;
 use crate::subscription::{Handler, Proof, Subscription};
 
 /// What is a participant's own.
@@ -74,10 +75,11 @@ pub trait Participant: Send + Sync + 'static {
 }
 
 /// The subscription of a participant: its triggers for the allowed flows, proven by its
-/// hold.
+/// hold. It says its step's three answers.
 pub fn subscription<P: Participant>(participant: P, flows: &[Flow]) -> Subscription {
     let triggers = step::triggers(P::STEP, flows);
     Subscription::new(triggers, Proof::NaturalRow("holds"), Protocol(participant))
+        .reacting(|heard| reaction::of_participant(P::STEP, flows, heard))
 }
 
 /// The table of holds, for a participant's migration. It is also its ledger: each
@@ -274,20 +276,17 @@ fn ask<P: Participant>(cause: &Delivery) -> Result<Option<Asked<'_>>, Fault> {
 
 /// What the row says, as an event.
 fn answer<P: Participant>(row: &Row<P::Held>, asked: &Asked<'_>, attempt: u32) -> Option<Emission> {
-    let step = P::STEP.entry();
-    let (entry, body) = match row.state {
-        Hold::Held => (&step.taken, body::plain(&asked.context)),
-        Hold::Refused => {
-            let refusal = row.refusal.as_ref()?;
-            (&step.refused, body::refused(&asked.context, refusal))
-        }
+    let entry = reaction::answer(P::STEP, row.state)?;
+    let body = match row.state {
+        Hold::Held => body::plain(&asked.context),
+        Hold::Refused => body::refused(&asked.context, row.refusal.as_ref()?),
         Hold::Void | Hold::Released => {
             let nothing_to_undo = row.state == Hold::Void;
             let undone = Undone {
                 nothing_to_undo,
                 attempt,
             };
-            (&step.undone, body::undone(&asked.context, undone))
+            body::undone(&asked.context, undone)
         }
         Hold::Settled => return None,
     };

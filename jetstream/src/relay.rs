@@ -27,9 +27,9 @@ use crate::tasks::Tasks;
 
 /// The header that says flow and needed steps, so that an event that is not a
 /// consumer's turn need not be decoded.
-pub(crate) const TURN: &str = "Turn";
+pub const TURN: &str = "Turn";
 /// The W3C trace context.
-pub(crate) const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: &str = "traceparent";
 
 // Far more events in flight starve consumers; far fewer leave the wire idle.
 const WINDOW: usize = 1024;

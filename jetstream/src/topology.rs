@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer, stream};
 use events::{Flow, Step, catalog, step};
+use futures::TryStreamExt as _;
 
 /// A service's durable consumer: what it hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,3 +153,68 @@ fn stream_config(retention: Retention) -> stream::Config {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot provision {0}: {1}")]
 pub struct ProvisionError(String, String);
+
+/// What there is on a broker, whoever created it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The subjects that the stream takes.
+    pub stream_subjects: Vec<String>,
+    /// Its durable consumers.
+    pub consumers: Vec<FoundConsumer>,
+    /// The subjects of the messages that are in the stream.
+    pub subjects_in_stream: Vec<String>,
+}
+
+/// A durable consumer that is on a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundConsumer {
+    /// Its name and filters.
+    pub spec: ConsumerSpec,
+    /// How often it delivers a message that is not acked; -1: until it is.
+    pub max_deliver: i64,
+}
+
+/// Looks what there is on a broker. Consumers that are not durable go away by themselves
+/// and are left out.
+///
+/// # Errors
+/// When the broker is away, or has no such stream.
+pub async fn look(broker: &jetstream::Context) -> Result<Found, LookError> {
+    let failed = |what: &'static str| {
+        move |e: &dyn std::fmt::Display| LookError(what, catalog::STREAM, e.to_string())
+    };
+    let stream = broker.get_stream(catalog::STREAM).await;
+    let stream = stream.map_err(|e| failed("the stream")(&e))?;
+    let subjects = stream.info_with_subjects(">").await;
+    let subjects = subjects.map_err(|e| failed("the subjects of the stream")(&e))?;
+    let subjects_in_stream = subjects.map_ok(|(subject, _)| subject).try_collect();
+    let mut found = Found {
+        stream_subjects: stream.cached_info().config.subjects.clone(),
+        consumers: vec![],
+        subjects_in_stream: subjects_in_stream
+            .await
+            .map_err(|e| failed("the subjects of the stream")(&e))?,
+    };
+    let mut consumers = stream.consumers();
+    let next = |e: stream::ConsumersError| failed("the consumers of the stream")(&e);
+    while let Some(info) = consumers.try_next().await.map_err(next)? {
+        let config = info.config;
+        let Some(durable) = config.durable_name else {
+            continue;
+        };
+        let filters = match config.filter_subject.is_empty() {
+            true => config.filter_subjects,
+            false => vec![config.filter_subject],
+        };
+        found.consumers.push(FoundConsumer {
+            spec: ConsumerSpec::new(&durable, filters),
+            max_deliver: config.max_deliver,
+        });
+    }
+    Ok(found)
+}
+
+/// The broker does not say what it has.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look at {0} {1}: {2}; `ensemble provision` creates stream and consumers")]
+pub struct LookError(&'static str, &'static str, String);

@@ -139,18 +139,22 @@ pub(crate) fn from_outside(order: &Order, say: &Say) -> Emission {
     Emission::of_order_from_outside(entry, &order.context, body)
 }
 
+/// The event that an order says.
+pub(crate) fn entry(say: &Say) -> &'static catalog::Entry {
+    match say {
+        Say::Confirmed => &catalog::ORDER_CONFIRMED,
+        Say::Canceled(_) => &catalog::ORDER_CANCELED,
+        Say::Compensated => &catalog::ORDER_COMPENSATED,
+        Say::CompensationFailed(_) => &catalog::ORDER_COMPENSATION_FAILED,
+    }
+}
+
 fn words(order: &Order, say: &Say) -> (&'static catalog::Entry, bytes::Bytes, u32) {
     let context = &order.context;
-    match say {
-        Say::Confirmed => (&catalog::ORDER_CONFIRMED, body::plain(context), 1),
-        Say::Canceled(canceled) => {
-            let body = body::canceled(context, *canceled);
-            (&catalog::ORDER_CANCELED, body, canceled.attempt)
-        }
-        Say::Compensated => (&catalog::ORDER_COMPENSATED, body::plain(context), 1),
-        Say::CompensationFailed(silent) => {
-            let body = body::compensation_failed(context, silent);
-            (&catalog::ORDER_COMPENSATION_FAILED, body, 1)
-        }
-    }
+    let (body, attempt) = match say {
+        Say::Confirmed | Say::Compensated => (body::plain(context), 1),
+        Say::Canceled(canceled) => (body::canceled(context, *canceled), canceled.attempt),
+        Say::CompensationFailed(silent) => (body::compensation_failed(context, silent), 1),
+    };
+    (entry(say), body, attempt)
 }

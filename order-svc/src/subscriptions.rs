@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use events::body;
-use events::catalog::{self, Kind, STEPS};
+use events::catalog::{self, Entry, Kind, STEPS};
 use events::fact::{CouponIssued, ProductListed};
 use events::{OrderId, Step};
 use futures::future::BoxFuture;
+use jetstream::reaction::{Purpose, Reaction, Saying};
 use jetstream::subscription::{Handler, Proof, Subscription};
 use jetstream::{Delivery, Emission, Fault, Settings, Tx};
 
@@ -25,7 +26,8 @@ pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
             answers.map(|answer| answer.subject),
             Proof::Inbox,
             Join(placing::rules(settings)),
-        ),
+        )
+        .reacting(joined),
         // product.listed ─► the price list
         Subscription::new(
             [catalog::PRODUCT_LISTED.subject],
@@ -39,6 +41,23 @@ pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
             Coupons,
         ),
     ]
+}
+
+/// What the join may say because of an answer. An order is decided once; only a late
+/// success has compensation asked for again (R6), each time that it comes.
+fn joined(answer: &'static Entry) -> Option<Reaction> {
+    let says = match answer.kind {
+        Kind::Taken(_) => vec![
+            Saying::once(&catalog::ORDER_CONFIRMED),
+            Saying::again(&catalog::ORDER_CANCELED),
+        ],
+        _ => vec![
+            Saying::once(&catalog::ORDER_CANCELED),
+            Saying::once(&catalog::ORDER_COMPENSATED),
+        ],
+    };
+    let purpose = Purpose::Join;
+    Some(Reaction { purpose, says })
 }
 
 /// Joins the answers of the steps.
@@ -135,5 +154,71 @@ impl Handler for Coupons {
             known::keep_issued(tx, issued.collect::<Result<_, _>>()?).await?;
             Ok(vec![])
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use events::{Refusal, sample};
+
+    use super::*;
+
+    const STEPS: [Step; 2] = [Step::STOCK, Step::POINT];
+
+    /// Everything that two steps, the user and the clock may do to an order.
+    fn inputs() -> Vec<(Option<&'static Entry>, Input)> {
+        let mut inputs = vec![(None, Input::UserCancel), (None, Input::Due)];
+        for step in STEPS {
+            let mut add = |entry, answer| inputs.push((Some(entry), Input::Answer(step, answer)));
+            let said = step.entry();
+            add(&said.taken, Answer::Taken);
+            add(&said.refused, Answer::Refused(Refusal::new("NO")));
+            for nothing_to_undo in [false, true] {
+                add(&said.undone, Answer::Undone { nothing_to_undo });
+            }
+        }
+        inputs
+    }
+
+    #[test]
+    fn whatever_comes_in_whatever_order_the_join_says_what_is_declared() {
+        let rules = Rules {
+            cancel_window: i64::MAX / 2,
+            compensation_deadlines: vec![1_000],
+        };
+        // Its sample needs stock and point.
+        let order = Order::new(sample::context(sample::Form::Bare));
+        let mut seen = BTreeSet::new();
+        let mut open = vec![(order, BTreeSet::new(), 1_i64)];
+        while let Some((order, said_once, turn)) = open.pop() {
+            let known = format!(
+                "{:?} {:?} {} {said_once:?}",
+                order.state, order.flags, order.attempt
+            );
+            if turn > 8 || !seen.insert(known) {
+                continue;
+            }
+            for (heard, input) in inputs() {
+                let (mut order, mut said_once) = (order.clone(), said_once.clone());
+                let now = order.context.deadline + turn * 1_000_000;
+                let Ok(said) = order.hear(input, now, &rules) else {
+                    continue;
+                };
+                for (heard, say) in said.iter().filter_map(|say| Some((heard?, say))) {
+                    let entry = placing::entry(say);
+                    let declared = joined(heard).expect("it is joined").says;
+                    let saying = declared.iter().find(|saying| saying.entry == entry);
+                    let saying = saying.unwrap_or_else(|| {
+                        panic!("{} after {} in {order:?}", entry.subject, heard.subject)
+                    });
+                    let first = saying.again || said_once.insert((heard.subject, entry.subject));
+                    assert!(first, "{} twice after {}", entry.subject, heard.subject);
+                }
+                open.push((order, said_once, turn + 1));
+            }
+        }
+        assert!(seen.len() > 100, "{} orders were seen", seen.len());
     }
 }

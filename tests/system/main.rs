@@ -14,6 +14,7 @@ mod idempotency;
 mod instances;
 mod limits;
 mod losses;
+mod map;
 mod no_coordinator;
 mod outcome;
 mod outcome_crowd;

@@ -6,6 +6,7 @@
 // This is a terminal program: what it has to say goes to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod asyncapi;
 mod ci;
 mod cluster;
 mod deny;
@@ -38,7 +39,10 @@ Commands:
                              of their own. ARGS go to the test runner; with
                              some, only the main run is made.
   ci [--no-deny]             Everything that has to hold before a change lands:
-                             test, fmt, clippy, cargo-deny.
+                             test, fmt, clippy, the map as an AsyncAPI document
+                             (where Node is installed), cargo-deny.
+  asyncapi                   Have the official parser read the map as an AsyncAPI
+                             document.
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
   help                       Show this text.
@@ -75,6 +79,10 @@ fn dispatch(arguments: &[String]) -> Outcome {
     match command.as_str() {
         "up" => up::up(rest),
         "test" => tests_run::test(rest),
+        "asyncapi" => match rest {
+            [] => asyncapi::asyncapi(),
+            _ => Err(Failure::usage("`cargo xtask asyncapi` takes no arguments")),
+        },
         "ci" => ci::ci(!no_deny("ci", rest)?),
         "setup" => setup::setup(!no_deny("setup", rest)?),
         "help" | "--help" | "-h" => help(),

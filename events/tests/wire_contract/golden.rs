@@ -70,7 +70,7 @@ fn todays_writers_still_say_what_the_golden_files_say() {
         assert!(
             lost.is_empty(),
             "{name} is written as something else ({}): keep what writers say, and the values \
-             of events/tests/wire_contract/samples.rs",
+             of events/src/sample.rs",
             lost.join("; ")
         );
     }

@@ -12,7 +12,7 @@ use events::catalog::{self, Entry};
 use events::{Envelope, Malformed, render};
 use serde_json::{Value, json};
 
-use crate::samples::{self, Form};
+use events::sample::{self as samples, Form};
 
 /// A version that nobody says any more, but that streams and backups still hold.
 pub(crate) struct Retired {

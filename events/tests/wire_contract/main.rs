@@ -18,7 +18,6 @@ mod compatible;
 mod compatible_proof;
 mod golden;
 mod golden_files;
-mod samples;
 mod schema;
 mod shapes;
 mod snapshot;

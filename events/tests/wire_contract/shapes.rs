@@ -9,8 +9,8 @@ use events::catalog::{self, Entry, Kind};
 use events::{OrderContext, Step, wire};
 use prost::Message;
 
-use crate::samples::{self, Form};
 use crate::schema::{self, Member, PACKAGE, Schema};
+use events::sample::{self as samples, Form};
 
 fn full_name(message: &str) -> String {
     format!("{PACKAGE}.{message}")

@@ -1,23 +1,24 @@
-//! A representative event of every row of the catalog, in two forms.
+//! A representative event of every row of the catalog, in two forms: for documentation,
+//! and for the tests of the wire contract.
 //!
 //! Golden files are written from these once. A new field gets a value here, but a
 //! value that is here stays: the golden files hold today's writers to it.
 
-use bytes::Bytes;
-use events::body::{self, Canceled, Reason, Undone};
-use events::catalog::{Entry, Kind};
-use events::context::{NewOrder, OrderLine};
-use events::fact::{self, CampaignCreated, CouponIssued, ProductListed};
-use events::refusal::FailingLine;
-use events::{
+use crate::body::{self, Canceled, Reason, Undone};
+use crate::catalog::{Entry, Kind};
+use crate::context::{NewOrder, OrderLine};
+use crate::fact::{self, CampaignCreated, CouponIssued, ProductListed};
+use crate::refusal::FailingLine;
+use crate::{
     CampaignId, Coupon, CouponId, Discount, Envelope, EventId, Flow, Money, OrderContext, OrderId,
     ProductId, Refusal, Step, UserId,
 };
+use bytes::Bytes;
 use uuid::Uuid;
 
 /// Which fields are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// Every field.
     Full,
     /// Only those that must be.
@@ -25,10 +26,12 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    pub(crate) const ALL: [Self; 2] = [Self::Full, Self::Bare];
+    /// Both forms.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Bare];
 
     /// What the form adds to a file's name.
-    pub(crate) fn suffix(self) -> &'static str {
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
         match self {
             Self::Full => "",
             Self::Bare => ".bare",
@@ -54,7 +57,11 @@ const fn uuid(last: u16) -> Uuid {
 }
 
 /// The sample of a row of the catalog.
-pub(crate) fn envelope(entry: &'static Entry, form: Form) -> Envelope {
+///
+/// # Panics
+/// When a fact has no sample.
+#[must_use]
+pub fn envelope(entry: &'static Entry, form: Form) -> Envelope {
     // Derived, so that every sample has its own, and the derivation is held too: two
     // builds that derive differently would say one event twice.
     let id = EventId::derived(CAUSE, entry.writer, entry.subject, 1);
@@ -118,7 +125,11 @@ fn body(entry: &Entry, form: Form) -> Bytes {
 }
 
 /// The order that the samples are about.
-pub(crate) fn context(form: Form) -> OrderContext {
+///
+/// # Panics
+/// Never: it is a valid order.
+#[must_use]
+pub fn context(form: Form) -> OrderContext {
     let line = |product_id, quantity, unit_price, price_version| OrderLine {
         product_id,
         quantity,
@@ -151,7 +162,8 @@ pub(crate) fn context(form: Form) -> OrderContext {
 }
 
 /// Why the sample's step was refused.
-pub(crate) fn refusal(form: Form) -> Refusal {
+#[must_use]
+pub fn refusal(form: Form) -> Refusal {
     let bare = Refusal::new("INSUFFICIENT_POINTS");
     let line = |product_id, code: &str, requested, available| FailingLine {
         product_id,
@@ -205,7 +217,7 @@ fn fact(message: &str, form: Form) -> Bytes {
         }
         .encode(),
         "CartChanged" => fact::cart_changed(&alice(), SHIRT, quantity),
-        other => panic!("{other} has no sample: say one in events/tests/wire_contract/samples.rs"),
+        other => panic!("{other} has no sample: say one in events/src/sample.rs"),
     }
 }
 
