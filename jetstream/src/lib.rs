@@ -27,6 +27,8 @@ pub mod host;
 pub mod http;
 mod inbox;
 pub mod intake;
+#[cfg(feature = "fixtures")]
+pub mod laws;
 pub mod local_server;
 pub mod migration;
 mod operations;
