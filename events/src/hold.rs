@@ -12,6 +12,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Kind;
+use crate::step::{Route, Step, Turn, turn};
+
 /// The state of a participant's hold for one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -126,6 +129,20 @@ pub fn decide(hold: Option<Hold>, answered: u32, signal: Signal) -> Move {
         (Some(Refused | Void | Released), Signal::PeerRefused | Signal::Canceled { .. }) => {
             Move::Silent
         }
+    }
+}
+
+/// What an event asks of the hold of one participant; nothing when it is not its turn.
+///
+/// `attempt` is what `order.canceled` says; other events have none.
+#[must_use]
+pub fn signal(me: Step, route: Route, event: Kind, attempt: u32) -> Option<Signal> {
+    match turn(me, route, event) {
+        Turn::NotMine => None,
+        Turn::Take => Some(Signal::Take),
+        Turn::Settle => Some(Signal::Settle),
+        Turn::Undo if event == Kind::Canceled => Some(Signal::Canceled { attempt }),
+        Turn::Undo => Some(Signal::PeerRefused),
     }
 }
 

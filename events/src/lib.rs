@@ -16,6 +16,7 @@ pub mod fact;
 pub mod hold;
 pub mod id;
 pub mod money;
+pub mod outcome;
 pub mod refusal;
 pub mod render;
 pub mod sample;

@@ -60,7 +60,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ENSEMBLE_REQUESTS_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub requests_in_flight: u32,
     /// Seconds after which a request is given up
-    #[arg(long, env = "ENSEMBLE_REQUEST_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, env = "ENSEMBLE_REQUEST_TIMEOUT", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub request_timeout: u64,
     /// Origins whose pages may use the API from a browser, like https://shop.example
     #[arg(long, env = "ENSEMBLE_CORS_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]

@@ -32,6 +32,8 @@ pub mod http;
 pub mod idempotency;
 mod inbox;
 pub mod intake;
+#[cfg(feature = "fixtures")]
+pub mod laws;
 pub mod limits;
 pub mod local_server;
 pub mod migration;

@@ -46,7 +46,7 @@ impl Default for Limits {
         let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         Self {
             requests_in_flight: 1024,
-            request_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(40),
             rate: Some(Rate {
                 per_second: number(20),
                 burst: number(100),

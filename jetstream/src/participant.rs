@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use events::body::{self, Undone};
+use events::body;
 use events::catalog::{Entry, Kind};
 use events::hold::{self, Hold, Move, Signal};
+use events::outcome::{self, Outcome, Resource};
 use events::step::{self, Route, Turn};
 use events::{Envelope, Flow, OrderContext, Refusal, Step};
 use futures::future::BoxFuture;
@@ -104,12 +105,8 @@ struct Protocol<P>(P);
 
 /// A hold, as loaded and as changed.
 struct Row<H> {
-    state: Hold,
-    held: Option<H>,
-    refusal: Option<Refusal>,
-    answered: u32,
-    settled_at: i64,
-    released_at: i64,
+    // None: there is no row, and what was asked has not made one yet.
+    outcome: Option<Outcome<H>>,
     stored: bool,
     changed: bool,
 }
@@ -147,8 +144,7 @@ impl<P: Participant> Protocol<P> {
 
         let moved = |a: &&Asked| {
             let row = holds.get(&a.context.order_id.0);
-            let answered = row.map_or(0, |row| row.answered);
-            hold::decide(row.map(|row| row.state), answered, a.signal) != Move::Silent
+            decide(row.and_then(|row| row.outcome.as_ref()), a.signal) != Move::Silent
         };
         let orders: Vec<&OrderContext> = asked.iter().filter(moved).map(|a| &a.context).collect();
         if orders.is_empty() {
@@ -176,80 +172,55 @@ impl<P: Participant> Protocol<P> {
             signal, context, ..
         } = asked;
         let id = context.order_id.0;
-        let row = holds.get(&id);
-        let answered = row.map_or(0, |row| row.answered);
-        let attempt = match signal {
-            Signal::Canceled { attempt } => *attempt,
-            _ => 1,
-        };
-        match hold::decide(row.map(|row| row.state), answered, *signal) {
-            Move::Silent => return Ok(None),
-            Move::Contradiction(what) => {
-                return Err(Fault::Permanent(format!(
-                    "{what} (order {id}, step {})",
-                    P::STEP
-                )));
-            }
-            Move::Take => {
-                let row = match self.0.hold(resources, context, now) {
-                    Ok(held) => Row::new(Hold::Held, Some(held), None),
-                    Err(refusal) => Row::new(Hold::Refused, None, Some(refusal)),
-                };
-                holds.insert(id, row);
-            }
-            Move::Void => {
-                holds.insert(id, Row::new(Hold::Void, None, None));
-            }
-            Move::Release => {
-                let row = held_row(holds, id)?;
-                let held = row.held.as_ref().ok_or_else(|| nothing_held(id))?;
-                self.0.release(resources, context, held, row.state);
-                row.become_state(Hold::Released);
-                row.released_at = now;
-            }
-            Move::Settle => {
-                let row = held_row(holds, id)?;
-                let held = row.held.as_ref().ok_or_else(|| nothing_held(id))?;
-                self.0.settle(resources, context, held);
-                row.become_state(Hold::Settled);
-                row.settled_at = now;
-                return Ok(None);
-            }
-            Move::AnswerAgain => {}
-        }
-        let row = held_row(holds, id)?;
-        row.answered = row.answered.max(attempt);
-        row.changed = true;
-        Ok(answer::<P>(row, asked, attempt))
-    }
-}
-
-impl<H> Row<H> {
-    fn new(state: Hold, held: Option<H>, refusal: Option<Refusal>) -> Self {
-        Self {
-            state,
-            held,
-            refusal,
-            answered: 0,
-            settled_at: 0,
-            released_at: 0,
+        let row = holds.entry(id).or_insert(Row {
+            outcome: None,
             stored: false,
-            changed: true,
-        }
-    }
-
-    fn become_state(&mut self, state: Hold) {
-        self.state = state;
-        self.changed = true;
+            changed: false,
+        });
+        let what = decide(row.outcome.as_ref(), *signal);
+        row.changed |= what != Move::Silent;
+        let mut own = Own {
+            participant: &self.0,
+            resources,
+            context,
+            now,
+        };
+        let answer = outcome::make(&mut row.outcome, what, *signal, now, &mut own);
+        let impossible = |what| Fault::Permanent(format!("{what} (order {id}, step {})", P::STEP));
+        Ok(answer.map_err(impossible)?.map(|answer| {
+            let (entry, body) = outcome::words(P::STEP, context, &answer);
+            Emission::of_order(entry, context, body, asked.cause, signal.attempt())
+        }))
     }
 }
 
-fn held_row<H>(holds: &mut HashMap<Uuid, Row<H>>, id: Uuid) -> Result<&mut Row<H>, Fault> {
-    holds.get_mut(&id).ok_or_else(|| nothing_held(id))
+fn decide<H>(outcome: Option<&Outcome<H>>, signal: Signal) -> Move {
+    let answered = outcome.map_or(0, |outcome| outcome.answered);
+    hold::decide(outcome.map(|outcome| outcome.state), answered, signal)
 }
 
-fn nothing_held(id: Uuid) -> Fault {
-    Fault::Permanent(format!("the hold of order {id} does not say what is held"))
+/// A participant with what it loaded, for one order.
+struct Own<'a, P: Participant> {
+    participant: &'a P,
+    resources: &'a mut P::Resources,
+    context: &'a OrderContext,
+    now: i64,
+}
+
+impl<P: Participant> Resource<P::Held> for Own<'_, P> {
+    fn hold(&mut self) -> Result<P::Held, Refusal> {
+        self.participant
+            .hold(self.resources, self.context, self.now)
+    }
+
+    fn release(&mut self, held: &P::Held, from: Hold) {
+        self.participant
+            .release(self.resources, self.context, held, from);
+    }
+
+    fn settle(&mut self, held: &P::Held) {
+        self.participant.settle(self.resources, self.context, held);
+    }
 }
 
 /// What an event asks of this participant; nothing when it is not its turn.
@@ -258,45 +229,16 @@ fn ask<P: Participant>(cause: &Delivery) -> Result<Option<Asked<'_>>, Fault> {
         entry, body: bytes, ..
     } = &cause.envelope;
     let context = body::context(bytes.clone())?;
-    let signal = match step::turn(P::STEP, context.route(), entry.kind) {
-        Turn::NotMine => return Ok(None),
-        Turn::Take => Signal::Take,
-        Turn::Settle => Signal::Settle,
-        Turn::Undo if entry.kind == Kind::Canceled => Signal::Canceled {
-            attempt: body::read_canceled(bytes.clone())?.attempt,
-        },
-        Turn::Undo => Signal::PeerRefused,
+    let attempt = match entry.kind {
+        Kind::Canceled => body::read_canceled(bytes.clone())?.attempt,
+        _ => 1,
     };
-    Ok(Some(Asked {
+    let signal = hold::signal(P::STEP, context.route(), entry.kind, attempt);
+    Ok(signal.map(|signal| Asked {
         signal,
         context,
         cause,
     }))
-}
-
-/// What the row says, as an event.
-fn answer<P: Participant>(row: &Row<P::Held>, asked: &Asked<'_>, attempt: u32) -> Option<Emission> {
-    let entry = reaction::answer(P::STEP, row.state)?;
-    let body = match row.state {
-        Hold::Held => body::plain(&asked.context),
-        Hold::Refused => body::refused(&asked.context, row.refusal.as_ref()?),
-        Hold::Void | Hold::Released => {
-            let nothing_to_undo = row.state == Hold::Void;
-            let undone = Undone {
-                nothing_to_undo,
-                attempt,
-            };
-            body::undone(&asked.context, undone)
-        }
-        Hold::Settled => return None,
-    };
-    Some(Emission::of_order(
-        entry,
-        &asked.context,
-        body,
-        asked.cause,
-        attempt,
-    ))
 }
 
 async fn load_holds<H: DeserializeOwned>(
@@ -314,7 +256,7 @@ async fn load_holds<H: DeserializeOwned>(
         let held: String = row.try_get("", "held")?;
         let refusal: String = row.try_get("", "refusal")?;
         let answered: i64 = row.try_get("", "answered")?;
-        let read = Row {
+        let outcome = Outcome {
             state: Hold::named(&state)
                 .ok_or_else(|| Fault::Permanent(format!("a hold has the state {state}")))?,
             held: parse(&held)?,
@@ -322,6 +264,9 @@ async fn load_holds<H: DeserializeOwned>(
             answered: u32::try_from(answered).unwrap_or(u32::MAX),
             settled_at: row.try_get("", "settled_at")?,
             released_at: row.try_get("", "released_at")?,
+        };
+        let read = Row {
+            outcome: Some(outcome),
             stored: true,
             changed: false,
         };
@@ -360,10 +305,13 @@ async fn save_holds<H: Serialize>(
     let mut changed: Vec<_> = holds.iter().filter(|(_, row)| row.changed).collect();
     changed.sort_unstable_by_key(|(id, _)| **id);
     for (id, row) in changed {
-        let state = row.state.name();
-        let answered = i64::from(row.answered);
+        let Some(outcome) = &row.outcome else {
+            continue;
+        };
+        let state = outcome.state.name();
+        let answered = i64::from(outcome.answered);
         if row.stored {
-            let (settled, released) = (row.settled_at.into(), row.released_at.into());
+            let (settled, released) = (outcome.settled_at.into(), outcome.released_at.into());
             updates.push([
                 (*id).into(),
                 state.into(),
@@ -376,12 +324,12 @@ async fn save_holds<H: Serialize>(
                 (*id).into(),
                 state.into(),
                 context.user_id.as_str().into(),
-                text(row.held.as_ref())?.into(),
-                text(row.refusal.as_ref())?.into(),
+                text(outcome.held.as_ref())?.into(),
+                text(outcome.refusal.as_ref())?.into(),
                 answered.into(),
                 context.deadline.into(),
-                row.settled_at.into(),
-                row.released_at.into(),
+                outcome.settled_at.into(),
+                outcome.released_at.into(),
             ]);
         }
     }

@@ -92,6 +92,8 @@ mod tests {
     use events::{Flow, OrderId, ProductId};
     use jetstream::Database;
     use jetstream::fixture::on_each_database;
+    use jetstream::laws::{Sample, participant_laws};
+    use jetstream::participant::subscription;
     use uuid::Uuid;
 
     fn order(n: u128, user: &str, total: i64) -> OrderContext {
@@ -175,6 +177,19 @@ mod tests {
             let sql = format!("UPDATE accounts SET {wrong}");
             assert!(tx.execute(&sql, vec![]).await.is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn point_obeys_the_laws_of_a_participant() {
+        let sample = Sample {
+            service: &crate::SERVICE,
+            subscription: subscription(Point, &Flow::ALL),
+            step: Step::POINT,
+            seen: "SELECT balance || ' ' || held || ' ' || settled AS seen FROM accounts",
+            held: order(1, "alice", 600),
+            refused: order(2, "alice", 1001),
+        };
+        participant_laws(&sample, async |tx| charge(tx, "alice", 1000).await).await;
     }
 
     #[tokio::test]

@@ -105,3 +105,6 @@ impl Participant for Stock {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

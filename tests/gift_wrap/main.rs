@@ -2,9 +2,12 @@
 
 mod wrap;
 
-use events::{Flow, OrderId, Step};
+use events::context::NewOrder;
+use events::{Flow, Money, OrderContext, OrderId, OrderLine, ProductId, Step, UserId};
 use integration_tests::{Backend, Shop, World, on_both_databases};
-use jetstream::Service;
+use jetstream::laws::{Sample, participant_laws};
+use jetstream::{Service, participant};
+use uuid::Uuid;
 
 const FIVE: [Step; 5] = [
     Step::STOCK,
@@ -98,4 +101,38 @@ async fn sheets(world: &World) -> i64 {
 async fn said(world: &World, order: OrderId) -> Vec<&'static str> {
     let story = world.story(order).await;
     story.iter().map(|e| e.envelope.entry.subject).collect()
+}
+
+#[tokio::test]
+async fn wrap_obeys_the_laws_of_a_participant() {
+    let sample = Sample {
+        service: &wrap::SERVICE,
+        subscription: participant::subscription(wrap::Wrap, &Flow::ALL),
+        step: Step::GIFT_WRAP,
+        seen: "SELECT CAST(sheets AS TEXT) AS seen FROM paper",
+        held: wrapped(1, 2),
+        refused: wrapped(2, 101),
+    };
+    participant_laws(&sample, async |_| ()).await;
+}
+
+fn wrapped(number: u128, quantity: i64) -> OrderContext {
+    let line = OrderLine {
+        product_id: ProductId(Uuid::from_u128(1)),
+        quantity,
+        unit_price: Money(500),
+        price_version: 1,
+    };
+    OrderContext::new(NewOrder {
+        order_id: OrderId(Uuid::from_u128(number)),
+        user_id: UserId::new("alice").expect("valid"),
+        flow: Flow::Parallel,
+        needed: [Step::STOCK, Step::GIFT_WRAP].into_iter().collect(),
+        lines: vec![line],
+        discount: Money::ZERO,
+        coupon_id: None,
+        placed_at: 0,
+        deadline: 0,
+    })
+    .expect("valid")
 }

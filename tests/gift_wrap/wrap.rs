@@ -44,7 +44,7 @@ fn subscriptions(settings: &Settings) -> Vec<Subscription> {
     vec![participant::subscription(Wrap, &settings.flows)]
 }
 
-struct Wrap;
+pub(crate) struct Wrap;
 
 impl Participant for Wrap {
     const STEP: Step = Step::GIFT_WRAP;

@@ -3,6 +3,8 @@ use events::context::{NewOrder, OrderLine};
 use events::{Flow, Money, OrderId};
 use jetstream::Database;
 use jetstream::fixture::on_each_database;
+use jetstream::laws::{Sample, participant_laws};
+use jetstream::participant::subscription;
 use uuid::Uuid;
 
 fn user(name: &str) -> UserId {
@@ -124,4 +126,22 @@ async fn carts_are_kept_and_locked() {
         an_empty_cart_can_be_locked(database).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn cart_obeys_the_laws_of_a_participant() {
+    let sample = Sample {
+        service: &crate::SERVICE,
+        subscription: subscription(Carts, &Flow::ALL),
+        step: Step::CART,
+        seen: "SELECT user_id || ' ' || quantity AS seen FROM items
+               ORDER BY user_id, product_id",
+        held: order(1, "alice", &[(1, 4), (2, 3)]),
+        refused: order(2, "alice", &[(1, 6)]),
+    };
+    let fill = async |tx: &Tx| {
+        set(tx, "alice", 1, 5).await;
+        set(tx, "alice", 2, 3).await;
+    };
+    participant_laws(&sample, fill).await;
 }

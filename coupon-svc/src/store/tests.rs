@@ -3,6 +3,8 @@ use events::context::{NewOrder, OrderLine};
 use events::{Flow, ProductId};
 use jetstream::Database;
 use jetstream::fixture::on_each_database;
+use jetstream::laws::{Sample, participant_laws};
+use jetstream::participant::subscription;
 
 fn order(n: u128, user: &str, coupon: u128) -> OrderContext {
     OrderContext::new(NewOrder {
@@ -104,4 +106,21 @@ async fn coupons_are_kept_for_one_order_at_a_time() {
         the_table_refuses_what_the_code_must_never_do(database).await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn coupon_obeys_the_laws_of_a_participant() {
+    let sample = Sample {
+        service: &crate::SERVICE,
+        subscription: subscription(Coupons, &Flow::ALL),
+        step: Step::COUPON,
+        seen: "SELECT state AS seen FROM coupons ORDER BY coupon_id",
+        held: order(1, "alice", 7),
+        refused: order(2, "alice", 8),
+    };
+    let fill = async |tx: &Tx| {
+        give(tx, 7, "alice").await;
+        give(tx, 8, "bob").await;
+    };
+    participant_laws(&sample, fill).await;
 }
