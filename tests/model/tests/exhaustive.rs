@@ -21,6 +21,17 @@ fn report(what: &str, found: &Searched) {
     if let Some(broken) = &found.broken {
         panic!("\n{}", story::tell(broken));
     }
+    // A search that never came to the rare paths has proven nothing about them.
+    let seen = found.seen;
+    for rare in [
+        seen.voids,
+        seen.asked_again,
+        seen.given_up,
+        seen.given_back,
+        seen.confirmed,
+    ] {
+        assert!(rare > 0, "{what}: {seen:?}");
+    }
 }
 
 /// A shop in which the steps of a mask refuse.
