@@ -215,7 +215,7 @@ fn a_late_action_leaks_the_coupon() {
     assert!(end.is_quiet(), "nobody will ever look at it again");
     let what = finally(&end).expect_err("the coupon is gone");
     assert!(what.contains("CANCELED, and coupon is HELD"), "{what}");
-    // Either rule alone prevents the leak.
+    // With the tombstone, nothing breaks where the other is off.
     holds(one(POOR, &THREE, bounds, &[Rule::LateSuccess]));
     insta::assert_snapshot!(story::events(&start, &path));
 }
