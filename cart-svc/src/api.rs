@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use events::{ProductId, UserId, catalog, fact};
-use jetstream::auth::Caller;
+use jetstream::http::auth::Caller;
 use jetstream::http::between;
 use jetstream::{Body, Emission, Fault, Problem, Shell};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 //! The cart service, alone in its process.
 
 fn main() -> std::process::ExitCode {
-    jetstream::host::main(cart_svc::SERVICE)
+    jetstream::shell::host::main(cart_svc::SERVICE)
 }

@@ -1,6 +1,6 @@
 //! Cart's tables.
 
-use jetstream::participant::HOLDS;
+use jetstream::hearing::participant::HOLDS;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
@@ -30,6 +30,6 @@ impl MigrationTrait for Tables {
             quantity BIGINT NOT NULL CHECK (quantity > 0),
             PRIMARY KEY (user_id, product_id)
         )";
-        jetstream::migration::run(manager, &[carts, items, HOLDS]).await
+        jetstream::database::migration::run(manager, &[carts, items, HOLDS]).await
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::hold::Hold;
 use events::{OrderContext, ProductId, Refusal, Step, UserId};
-use jetstream::bulk::{Column, Rows};
-use jetstream::participant::Participant;
+use jetstream::database::bulk::{Column, Rows};
+use jetstream::hearing::participant::Participant;
 use jetstream::{Fault, Tx};
 
 use crate::domain::{Cart, HeldLine};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::fact::CouponIssued;
 use events::{CampaignId, CouponId, UserId, catalog};
 use futures::future::BoxFuture;
-use jetstream::bulk::{Column, Rows};
-use jetstream::intake::{Commands, Decided};
+use jetstream::database::bulk::{Column, Rows};
+use jetstream::http::intake::{Commands, Decided};
 use jetstream::{Emission, Fault, Tx, clock};
 
 use crate::domain::{Campaign, Campaigns, NotIssued};
@@ -138,7 +138,7 @@ async fn save<'a>(
 mod tests {
     use super::*;
     use jetstream::Database;
-    use jetstream::fixture::on_each_database;
+    use jetstream::database::fixture::on_each_database;
     use uuid::Uuid;
 
     fn ask(campaign: u128, user: &str) -> Ask {

@@ -1,5 +1,5 @@
 //! The coupon service, alone in its process.
 
 fn main() -> std::process::ExitCode {
-    jetstream::host::main(coupon_svc::SERVICE)
+    jetstream::shell::host::main(coupon_svc::SERVICE)
 }

@@ -1,6 +1,6 @@
 //! Coupon's tables.
 
-use jetstream::participant::HOLDS;
+use jetstream::hearing::participant::HOLDS;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
@@ -51,6 +51,6 @@ impl MigrationTrait for Tables {
                         WHERE state <> 'AVAILABLE'";
         let said = "CREATE INDEX coupons_said ON coupons (said_at) WHERE state <> 'USED'";
         let statements = [campaigns, coupons, of_user, of_order, said, HOLDS];
-        jetstream::migration::run(manager, &statements).await
+        jetstream::database::migration::run(manager, &statements).await
     }
 }

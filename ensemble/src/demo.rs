@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use events::{OrderId, UserId};
-use jetstream::auth::DevelopmentKey;
-use jetstream::broker::Context;
-use jetstream::history;
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::stream::broker::Context;
+use jetstream::stream::history;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -1,8 +1,9 @@
 //! `ensemble provision`: the stream and the consumers, as the code declares them.
 
 use events::{Flow, catalog};
-use jetstream::topology::{self, Retention};
-use jetstream::{Settings, broker};
+use jetstream::Settings;
+use jetstream::stream::broker;
+use jetstream::stream::topology::{self, Retention};
 
 use crate::{Broker, SERVICES};
 

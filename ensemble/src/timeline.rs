@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use events::catalog::Kind;
 use events::{EventId, OrderId, body};
-use jetstream::history::{self, Recorded};
-use jetstream::{broker, clock};
+use jetstream::clock;
+use jetstream::stream::broker;
+use jetstream::stream::history::{self, Recorded};
 use serde_json::json;
 
 use crate::Broker;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use events::UserId;
-use jetstream::auth::DevelopmentKey;
+use jetstream::http::auth::DevelopmentKey;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

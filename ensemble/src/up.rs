@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use events::UserId;
-use jetstream::auth::DevelopmentKey;
-use jetstream::config::ServeArgs;
-use jetstream::guard::Guard;
-use jetstream::host::{self, Host};
-use jetstream::local_server::{self, LocalServer};
-use jetstream::topology::{self, Retention};
-use jetstream::{Service, broker, telemetry};
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::shell::config::ServeArgs;
+use jetstream::shell::host::{self, Host};
+use jetstream::stream::broker;
+use jetstream::stream::guard::Guard;
+use jetstream::stream::local_server::{self, LocalServer};
+use jetstream::stream::topology::{self, Retention};
+use jetstream::{Service, telemetry};
 use serde::{Deserialize, Serialize};
 
 use crate::{SERVICES, demo};

@@ -1,5 +1,5 @@
 //! The order service, alone in its process.
 
 fn main() -> std::process::ExitCode {
-    jetstream::host::main(order_svc::SERVICE)
+    jetstream::shell::host::main(order_svc::SERVICE)
 }

@@ -61,7 +61,7 @@ impl MigrationTrait for Tables {
                 expires_at BIGINT NOT NULL
             )",
         ];
-        jetstream::migration::run(manager, &tables).await
+        jetstream::database::migration::run(manager, &tables).await
     }
 }
 
@@ -86,6 +86,6 @@ impl MigrationTrait for StreamTickets {
             )",
             "CREATE INDEX stream_tickets_expiry ON stream_tickets (expires_at)",
         ];
-        jetstream::migration::run(manager, &tables).await
+        jetstream::database::migration::run(manager, &tables).await
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use events::{body, catalog};
 use futures::future::BoxFuture;
-use jetstream::intake::{Commands, Decided};
+use jetstream::http::intake::{Commands, Decided};
 use jetstream::{Delivery, Emission, Fault, Settings, Tx, clock};
 
 use crate::domain::pricing::{self, Request, Wrong};

@@ -7,8 +7,8 @@ use events::catalog::{self, Entry, Kind, STEPS};
 use events::fact::{CouponIssued, ProductListed};
 use events::{OrderId, Step};
 use futures::future::BoxFuture;
-use jetstream::reaction::{Purpose, Reaction, Saying};
-use jetstream::subscription::{Handler, Proof, Subscription};
+use jetstream::hearing::reaction::{Purpose, Reaction, Saying};
+use jetstream::hearing::subscription::{Handler, Proof, Subscription};
 use jetstream::{Delivery, Emission, Fault, Settings, Tx};
 
 use crate::domain::{Answer, Input, Order, Rules};

@@ -1,5 +1,5 @@
 //! The point service, alone in its process.
 
 fn main() -> std::process::ExitCode {
-    jetstream::host::main(point_svc::SERVICE)
+    jetstream::shell::host::main(point_svc::SERVICE)
 }

@@ -1,6 +1,6 @@
 //! Point's tables.
 
-use jetstream::participant::HOLDS;
+use jetstream::hearing::participant::HOLDS;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
@@ -34,6 +34,6 @@ impl MigrationTrait for Tables {
             charged_at BIGINT NOT NULL
         )";
         let by_user = "CREATE INDEX charges_user ON charges (user_id)";
-        jetstream::migration::run(manager, &[accounts, charges, by_user, HOLDS]).await
+        jetstream::database::migration::run(manager, &[accounts, charges, by_user, HOLDS]).await
     }
 }

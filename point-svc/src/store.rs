@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::hold::Hold;
 use events::{Money, OrderContext, Refusal, Step, UserId};
-use jetstream::bulk::{Column, Rows};
-use jetstream::participant::Participant;
+use jetstream::database::bulk::{Column, Rows};
+use jetstream::hearing::participant::Participant;
 use jetstream::{Fault, Tx};
 
 use crate::domain::{Account, Accounts};
@@ -91,9 +91,9 @@ mod tests {
     use events::context::{NewOrder, OrderLine};
     use events::{Flow, OrderId, ProductId};
     use jetstream::Database;
-    use jetstream::fixture::on_each_database;
-    use jetstream::laws::{Sample, participant_laws};
-    use jetstream::participant::subscription;
+    use jetstream::database::fixture::on_each_database;
+    use jetstream::hearing::laws::{Sample, participant_laws};
+    use jetstream::hearing::participant::subscription;
     use uuid::Uuid;
 
     fn order(n: u128, user: &str, total: i64) -> OrderContext {

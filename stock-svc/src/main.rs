@@ -1,5 +1,5 @@
 //! The stock service, alone in its process.
 
 fn main() -> std::process::ExitCode {
-    jetstream::host::main(stock_svc::SERVICE)
+    jetstream::shell::host::main(stock_svc::SERVICE)
 }

@@ -1,6 +1,6 @@
 //! Stock's tables.
 
-use jetstream::participant::HOLDS;
+use jetstream::hearing::participant::HOLDS;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
@@ -35,6 +35,6 @@ impl MigrationTrait for Tables {
             created_at BIGINT NOT NULL,
             CHECK (initial_stock + restocked_total = available + held + settled)
         )";
-        jetstream::migration::run(manager, &[products, HOLDS]).await
+        jetstream::database::migration::run(manager, &[products, HOLDS]).await
     }
 }

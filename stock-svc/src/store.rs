@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use events::hold::Hold;
 use events::{Money, OrderContext, ProductId, Refusal, Step};
-use jetstream::bulk::{Column, Rows};
 use jetstream::clock::millis;
-use jetstream::participant::Participant;
+use jetstream::database::bulk::{Column, Rows};
+use jetstream::hearing::participant::Participant;
 use jetstream::{Fault, Tx};
 
 use crate::domain::{HeldLine, Product, Shelf};

@@ -1,8 +1,8 @@
 //! What stock listens to.
 
 use jetstream::Settings;
-use jetstream::participant;
-use jetstream::subscription::Subscription;
+use jetstream::hearing::participant;
+use jetstream::hearing::subscription::Subscription;
 
 use crate::store::Stock;
 

@@ -5,8 +5,9 @@ mod wrap;
 use events::context::NewOrder;
 use events::{Flow, Money, OrderContext, OrderId, OrderLine, ProductId, Step, UserId};
 use integration_tests::{Backend, Shop, World, on_both_databases};
-use jetstream::laws::{Sample, participant_laws};
-use jetstream::{Service, participant};
+use jetstream::Service;
+use jetstream::hearing::laws::{Sample, participant_laws};
+use jetstream::hearing::participant;
 use uuid::Uuid;
 
 const FIVE: [Step; 5] = [

@@ -8,9 +8,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use events::hold::Hold;
 use events::{OrderContext, Refusal, Step};
-use jetstream::participant::{self, HOLDS, Participant};
-use jetstream::subscription::Subscription;
-use jetstream::{Fault, Problem, Service, Settings, Shell, Tx, migration};
+use jetstream::database::migration;
+use jetstream::hearing::participant::{self, HOLDS, Participant};
+use jetstream::hearing::subscription::Subscription;
+use jetstream::{Fault, Problem, Service, Settings, Shell, Tx};
 use sea_orm_migration::prelude::*;
 
 pub(crate) const SERVICE: Service = Service {

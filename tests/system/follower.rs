@@ -4,7 +4,7 @@
 use events::catalog;
 use integration_tests::{Backend, World, on_both_databases};
 use jetstream::Service;
-use jetstream::broker::PullConfig;
+use jetstream::stream::broker::PullConfig;
 use serde_json::{Value, json};
 
 use crate::ranking;

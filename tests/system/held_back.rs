@@ -4,7 +4,7 @@ use async_nats::jetstream::{AckKind, Message};
 use events::catalog;
 use futures::StreamExt as _;
 use integration_tests::World;
-use jetstream::broker::PullConfig;
+use jetstream::stream::broker::PullConfig;
 
 /// The next events of services that are not running. The broker delivers each of them
 /// again when it is let through, or when it is not kept for `ack_wait`.

@@ -67,7 +67,7 @@ async fn confirm_one(world: &World, shop: &Shop, user: &str) {
 
 /// The ids of all events in the stream; none while the broker is not ready.
 async fn ids(world: &World) -> HashSet<EventId> {
-    let ids = jetstream::history::ids(world.broker(), 0).await;
+    let ids = jetstream::stream::history::ids(world.broker(), 0).await;
     ids.unwrap_or_default()
 }
 

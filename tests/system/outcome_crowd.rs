@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use integration_tests::{Backend, Client, Events, Site, World, on_both_databases};
-use jetstream::auth::DevelopmentKey;
+use jetstream::http::auth::DevelopmentKey;
 use reqwest::Method;
 use serde_json::{Value, json};
 

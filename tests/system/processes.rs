@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use integration_tests::{Backend, Client, Process, Signal, Site};
-use jetstream::auth::DevelopmentKey;
-use jetstream::local_server::{self, LocalServer};
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::stream::local_server::{self, LocalServer};
 use serde_json::{Value, json};
 
 /// A broker, and a process per service.

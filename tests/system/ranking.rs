@@ -10,9 +10,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use events::{ProductId, body, catalog};
 use futures::future::BoxFuture;
-use jetstream::bulk::{Column, Rows};
-use jetstream::subscription::{Handler, Proof, Subscription};
-use jetstream::{Delivery, Emission, Fault, Problem, Service, Settings, Shell, Tx, migration};
+use jetstream::database::bulk::{Column, Rows};
+use jetstream::database::migration;
+use jetstream::hearing::subscription::{Handler, Proof, Subscription};
+use jetstream::{Delivery, Emission, Fault, Problem, Service, Settings, Shell, Tx};
 use sea_orm_migration::prelude::*;
 
 pub(crate) const SERVICE: Service = Service {

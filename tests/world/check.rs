@@ -2,7 +2,7 @@
 
 use events::{Step, catalog};
 use jetstream::Database;
-use jetstream::broker::PullConfig;
+use jetstream::stream::broker::PullConfig;
 use sea_orm::Value;
 
 use crate::{World, eventually};

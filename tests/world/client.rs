@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use events::{OrderId, UserId};
-use jetstream::auth::DevelopmentKey;
-use jetstream::history::{self, Recorded};
-use jetstream::host::Host;
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::shell::host::Host;
+use jetstream::stream::history::{self, Recorded};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};

@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser as _;
-use jetstream::auth::DevelopmentKey;
-use jetstream::config::ServeArgs;
-use jetstream::guard::Guard;
-use jetstream::host::Host;
-use jetstream::local_server::{self, LocalServer};
-use jetstream::topology::{self, Retention};
-use jetstream::{Database, Service, Settings, broker};
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::shell::config::ServeArgs;
+use jetstream::shell::host::Host;
+use jetstream::stream::broker;
+use jetstream::stream::guard::Guard;
+use jetstream::stream::local_server::{self, LocalServer};
+use jetstream::stream::topology::{self, Retention};
+use jetstream::{Database, Service, Settings};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client, Site};

@@ -26,10 +26,10 @@ pub async fn forget_databases(url: Option<String>) {
 
 /// The `--database-url` of a test: nobody else has these names.
 fn url() -> String {
-    let server = std::env::var(jetstream::fixture::POSTGRES).unwrap_or_else(|_| {
+    let server = std::env::var(jetstream::database::fixture::POSTGRES).unwrap_or_else(|_| {
         panic!(
             "{} names no PostgreSQL server: run the tests with `cargo xtask test`",
-            jetstream::fixture::POSTGRES
+            jetstream::database::fixture::POSTGRES
         )
     });
     let name = jetstream::clock::new_id().simple().to_string();

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 
 use events::catalog::Kind;
 use events::{Envelope, EventId, Flow, body};
-use jetstream::history::Recorded;
+use jetstream::stream::history::Recorded;
 
 /// An event, and where it hangs.
 struct Told<'a> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jetstream::auth::DevelopmentKey;
-use jetstream::local_server;
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::stream::local_server;
 
 use crate::process::{Process, nats_servers_on};
 use crate::{Backend, Client, Site, database_url, eventually, forget_databases};

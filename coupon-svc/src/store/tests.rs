@@ -2,9 +2,9 @@ use super::*;
 use events::context::{NewOrder, OrderLine};
 use events::{Flow, ProductId};
 use jetstream::Database;
-use jetstream::fixture::on_each_database;
-use jetstream::laws::{Sample, participant_laws};
-use jetstream::participant::subscription;
+use jetstream::database::fixture::on_each_database;
+use jetstream::hearing::laws::{Sample, participant_laws};
+use jetstream::hearing::participant::subscription;
 
 fn order(n: u128, user: &str, coupon: u128) -> OrderContext {
     OrderContext::new(NewOrder {

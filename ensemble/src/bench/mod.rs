@@ -12,12 +12,12 @@ mod shop;
 use std::path::PathBuf;
 
 use clap::Parser as _;
-use jetstream::auth::DevelopmentKey;
-use jetstream::broker;
-use jetstream::config::ServeArgs;
-use jetstream::host::Host;
-use jetstream::local_server::{self, LocalServer};
-use jetstream::topology::{self, Retention};
+use jetstream::http::auth::DevelopmentKey;
+use jetstream::shell::config::ServeArgs;
+use jetstream::shell::host::Host;
+use jetstream::stream::broker;
+use jetstream::stream::local_server::{self, LocalServer};
+use jetstream::stream::topology::{self, Retention};
 
 use crate::SERVICES;
 

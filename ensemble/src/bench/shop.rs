@@ -6,7 +6,7 @@ use std::time::Duration;
 use events::UserId;
 use futures::StreamExt as _;
 use futures::stream;
-use jetstream::auth::DevelopmentKey;
+use jetstream::http::auth::DevelopmentKey;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use events::catalog::{self, Kind};
-use jetstream::reaction::Purpose;
+use jetstream::hearing::reaction::Purpose;
 
 use super::model::{Event, Hearer, Map};
 

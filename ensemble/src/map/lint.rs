@@ -4,7 +4,7 @@
 use events::catalog::Kind;
 use events::{Flow, Step};
 use jetstream::Service;
-use jetstream::reaction::Purpose;
+use jetstream::hearing::reaction::Purpose;
 
 use super::model::{Event, Map, Reaction};
 

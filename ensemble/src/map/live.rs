@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use events::catalog;
-use jetstream::topology::{ConsumerSpec, Found};
+use jetstream::stream::topology::{ConsumerSpec, Found};
 
 /// Where a broker differs from the code: one sentence each, which says what to do.
 pub(crate) fn differences(wanted: &[ConsumerSpec], found: &Found) -> Vec<String> {
@@ -88,7 +88,7 @@ fn consumer(spec: &ConsumerSpec, found: &Found) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use jetstream::Settings;
-    use jetstream::topology::FoundConsumer;
+    use jetstream::stream::topology::FoundConsumer;
 
     use super::*;
     use crate::SERVICES;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use events::Flow;
-use jetstream::{Settings, broker, topology};
+use jetstream::Settings;
+use jetstream::stream::{broker, topology};
 use serde_json::json;
 
 use crate::{Broker, SERVICES};

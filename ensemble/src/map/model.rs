@@ -2,8 +2,8 @@
 
 use events::catalog::{self, Kind};
 use events::{Flow, Step};
-use jetstream::reaction::Purpose;
-use jetstream::subscription::Proof;
+use jetstream::hearing::reaction::Purpose;
+use jetstream::hearing::subscription::Proof;
 use jetstream::{Service, Settings};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use jetstream::auth::Caller;
+use jetstream::http::auth::Caller;
 use jetstream::{Fault, Problem, Shell};
 use serde_json::Value;
 

@@ -15,8 +15,8 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::routing::{get, post};
 use jetstream::Shell;
-use jetstream::intake::Intake;
-use jetstream::limits::PerUser;
+use jetstream::http::intake::Intake;
+use jetstream::http::limits::PerUser;
 
 use crate::placing::Placing;
 use watching::Watching;

@@ -4,9 +4,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use events::Step;
-use jetstream::auth::Caller;
+use jetstream::http::auth::Caller;
 use jetstream::http::text;
-use jetstream::{Body, Fault, Problem, Shell, audit};
+use jetstream::operating::audit;
+use jetstream::{Body, Fault, Problem, Shell};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

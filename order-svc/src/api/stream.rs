@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use jetstream::auth::Caller;
+use jetstream::http::auth::Caller;
 use jetstream::{Problem, Query};
 use serde::Deserialize;
 use tokio::time::{Instant, interval_at, timeout};

@@ -8,8 +8,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
 use events::{OrderId, UserId};
 use futures::FutureExt as _;
-use jetstream::auth::Caller;
-use jetstream::ticket::{Ticket, digest_of};
+use jetstream::http::auth::Caller;
+use jetstream::http::ticket::{Ticket, digest_of};
 use jetstream::{Fault, Problem, Shell, clock};
 use serde_json::{Value, json};
 

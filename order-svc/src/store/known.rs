@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::fact::{CouponIssued, ProductListed};
 use events::{Coupon, CouponId, Money, ProductId, UserId};
-use jetstream::bulk::{Column, Rows};
+use jetstream::database::bulk::{Column, Rows};
 use jetstream::{Fault, Tx};
 
 use crate::domain::pricing::{Issued, Known, Listed, Request};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use events::body::Reason;
 use events::{OrderContext, OrderId};
-use jetstream::bulk::{Column, Rows};
+use jetstream::database::bulk::{Column, Rows};
 use jetstream::{Database, Fault, Tx};
 use sea_orm::QueryResult;
 use uuid::Uuid;

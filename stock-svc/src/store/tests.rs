@@ -1,8 +1,8 @@
 use super::*;
 use events::context::NewOrder;
 use events::{Flow, OrderId, OrderLine, UserId};
-use jetstream::laws::{Sample, participant_laws};
-use jetstream::participant::subscription;
+use jetstream::hearing::laws::{Sample, participant_laws};
+use jetstream::hearing::participant::subscription;
 use uuid::Uuid;
 
 fn order(n: u128, quantity: i64) -> OrderContext {

@@ -16,7 +16,7 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::Semaphore;
 
 use crate::http::Problem;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 // Users whose bucket is full again are forgotten this often.
 const FORGET: Duration = Duration::from_secs(10);

@@ -6,13 +6,13 @@ use events::catalog::{self, Entry};
 use events::{Envelope, EventId, OrderContext, Step};
 
 use crate::clock;
+use crate::database::fixture::on_each_database;
 use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
-use crate::fixture::on_each_database;
-use crate::outbox;
-use crate::service::Service;
-use crate::subscription::Subscription;
+use crate::hearing::subscription::Subscription;
+use crate::saying::outbox;
+use crate::shell::service::Service;
 
 /// What a participant is tried with.
 pub struct Sample<'a> {

@@ -17,9 +17,9 @@ use crate::database::Tx;
 use crate::event::Emission;
 use crate::fault::Fault;
 use crate::http::Problem;
-use crate::idempotency::{self, Answered, Known, Request};
-use crate::limits::PerUser;
-use crate::service::Shell;
+use crate::http::idempotency::{self, Answered, Known, Request};
+use crate::http::limits::PerUser;
+use crate::shell::Shell;
 
 // Commands that share a transaction at most.
 const GROUP: usize = 128;

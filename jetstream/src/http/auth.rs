@@ -13,10 +13,10 @@ use events::UserId;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use crate::access::Who;
 use crate::clock;
 use crate::http::Problem;
-use crate::service::Shell;
+use crate::http::access::Who;
+use crate::shell::Shell;
 
 const ISSUER: &str = "ensemble";
 const AUDIENCE: &str = "ensemble";

@@ -17,12 +17,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::bulk::{Column, Rows};
 use crate::database::Tx;
+use crate::database::bulk::{Column, Rows};
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
-use crate::reaction;
-use crate::subscription::{Handler, Proof, Subscription};
+use crate::hearing::reaction;
+use crate::hearing::subscription::{Handler, Proof, Subscription};
 
 /// What is a participant's own.
 ///

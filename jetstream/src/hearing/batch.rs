@@ -3,9 +3,10 @@
 use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
-use crate::outbox::Committed;
-use crate::subscription::{Proof, Subscription};
-use crate::{inbox, outbox};
+use crate::hearing::inbox;
+use crate::hearing::subscription::{Proof, Subscription};
+use crate::saying::outbox;
+use crate::saying::outbox::Committed;
 
 /// An event and the subscription that it belongs to.
 #[derive(Debug, Clone)]

@@ -1,5 +1,14 @@
 //! HTTP: problems (RFC 9457), bodies, health.
 
+pub(crate) mod access;
+pub mod auth;
+pub mod idempotency;
+pub mod intake;
+pub mod limits;
+pub(crate) mod missing;
+pub mod page;
+pub mod ticket;
+
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -12,9 +21,9 @@ use serde_json::{Map, Value, json};
 use tower_http::cors::CorsLayer;
 
 use crate::fault::Fault;
-use crate::limits::Gate;
-use crate::service::{Settings, Shell};
-use crate::{access, idempotency, limits, missing};
+use crate::http::limits::Gate;
+use crate::shell::Shell;
+use crate::shell::settings::Settings;
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -236,7 +245,7 @@ impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for
 /// All services' routes on one port, with health and what is the same for all of them.
 pub fn router(services: Vec<(Shell, Router)>, settings: &Settings) -> Router {
     let shells: Vec<Shell> = services.iter().map(|(shell, _)| shell.clone()).collect();
-    let mut router = crate::operations::routes(shells.clone())
+    let mut router = crate::operating::routes::routes(shells.clone())
         .route(
             "/health/live",
             get(|| async { Json(json!({ "status": "live" })) }),

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use crate::database::Tx;
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
-use crate::reaction::{Purpose, Reaction};
+use crate::hearing::reaction::{Purpose, Reaction};
 
 /// Handles a slice of events in one transaction.
 ///
@@ -149,7 +149,7 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reaction::Saying;
+    use crate::hearing::reaction::Saying;
     use bytes::Bytes;
     use events::catalog::{CART_CHANGED, ORDER_CONFIRMED, POINT_CHARGED, STOCK_ADDED};
     use events::{Envelope, Step};

@@ -4,7 +4,7 @@ use sea_orm::ConnectionTrait as _;
 
 use crate::clock;
 use crate::database::{Database, Location};
-use crate::service::Service;
+use crate::shell::service::Service;
 
 /// The PostgreSQL server for tests, as `postgres://user@host:port`.
 pub const POSTGRES: &str = "ENSEMBLE_TEST_POSTGRES";

@@ -10,15 +10,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::clock;
-use crate::dead_letter::{self, DeadLetter, Resolution};
 use crate::fault::Fault;
-use crate::fence;
+use crate::hearing::dead_letter::{self, DeadLetter, Resolution};
+use crate::http::auth::Caller;
 use crate::http::{Body, Problem, Query, text};
-use crate::outbox::{self, Committed};
-use crate::reconcile;
-use crate::service::Shell;
+use crate::losses::fence;
+use crate::losses::reconcile;
+use crate::saying::outbox::{self, Committed};
+use crate::shell::Shell;
 
 /// The services of the process.
 #[derive(Clone)]

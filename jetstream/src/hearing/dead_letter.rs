@@ -9,14 +9,14 @@ use sea_orm::sea_query::Value;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::audit;
-use crate::batch::{Item, Work};
-use crate::bulk::{Column, Rows};
 use crate::clock;
+use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Delivery;
 use crate::fault::Fault;
-use crate::outbox::Committed;
+use crate::hearing::batch::{Item, Work};
+use crate::operating::audit;
+use crate::saying::outbox::Committed;
 
 /// Where a letter comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,7 @@ pub(crate) async fn redrive(
             .await?
         }
     };
-    let decided = crate::outbox::append(&tx, emissions).await?;
+    let decided = crate::saying::outbox::append(&tx, emissions).await?;
     if !resolution.dry_run {
         tx.commit().await?;
     }

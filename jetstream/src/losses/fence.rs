@@ -5,10 +5,10 @@ use events::EventId;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::audit;
-use crate::bulk::{Column, Rows};
+use crate::database::bulk::{Column, Rows};
 use crate::fault::Fault;
-use crate::service::Shell;
+use crate::operating::audit;
+use crate::shell::Shell;
 
 /// Why a service is fenced: events in the stream that its database does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]

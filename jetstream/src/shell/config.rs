@@ -9,8 +9,8 @@ use axum::http::HeaderValue;
 use events::Flow;
 
 use crate::database::Location;
-use crate::limits::{Limits, Rate};
-use crate::service::Settings;
+use crate::http::limits::{Limits, Rate};
+use crate::shell::settings::Settings;
 
 /// Flags that every process with services in it has; each has an environment variable.
 #[derive(Debug, Clone, clap::Args)]

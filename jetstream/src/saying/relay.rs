@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::millis;
 use crate::database::Database;
-use crate::dead_letter;
-use crate::outbox::{self, Committed};
+use crate::hearing::dead_letter;
+use crate::saying::outbox::{self, Committed};
 use crate::tasks::Tasks;
 
 /// The header that says flow and needed steps, so that an event that is not a

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::bulk::{Column, Rows};
 use crate::database::Tx;
+use crate::database::bulk::{Column, Rows};
 use crate::event::Delivery;
 use crate::fault::Fault;
 

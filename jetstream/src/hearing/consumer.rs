@@ -13,12 +13,12 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{Item, Work};
 use crate::clock;
-use crate::dead_letter::{self, DeadLetter, Origin};
 use crate::event::Delivery;
 use crate::fault::Fault;
-use crate::relay::{Relay, TURN};
+use crate::hearing::batch::{Item, Work};
+use crate::hearing::dead_letter::{self, DeadLetter, Origin};
+use crate::saying::relay::{Relay, TURN};
 
 // What is handled well inside `ack_wait`, and fills a transaction.
 const BATCH: usize = 256;
@@ -384,7 +384,7 @@ fn letter(
         "Nats-Msg-Id",
         "content-type",
         TURN,
-        crate::relay::TRACEPARENT,
+        crate::saying::relay::TRACEPARENT,
     ];
     let headers = names
         .iter()

@@ -17,15 +17,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::access::visible;
-use crate::auth::Caller;
-use crate::bulk::{Column, Rows};
 use crate::clock;
+use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
+use crate::http::access::visible;
+use crate::http::auth::Caller;
 use crate::http::{self, Problem};
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// The header with the key.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -10,11 +10,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, DevelopmentKey};
-use crate::config::ServeArgs;
 use crate::database::Database;
-use crate::service::{Running, Service, Surroundings};
-use crate::{broker, http, telemetry};
+use crate::http::auth::{Authenticator, DevelopmentKey};
+use crate::shell::config::ServeArgs;
+use crate::shell::service::{Running, Service, Surroundings};
+use crate::stream::broker;
+use crate::{http, telemetry};
 
 /// How long the services have to finish what they have begun.
 const DRAIN: Duration = Duration::from_secs(10);

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bulk::Rows;
 use crate::clock;
-use crate::consumer::Pause;
+use crate::database::bulk::Rows;
 use crate::fault::Fault;
-use crate::history;
-use crate::outbox::{self, Committed};
-use crate::relay;
-use crate::service::Shell;
+use crate::hearing::consumer::Pause;
+use crate::saying::outbox::{self, Committed};
+use crate::saying::relay;
+use crate::shell::Shell;
+use crate::stream::history;
 
 // Neighbouring looks overlap by this much.
 const OVERLAP: i64 = 10_000;

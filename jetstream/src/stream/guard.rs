@@ -11,10 +11,10 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use events::{EventId, catalog};
 
-use crate::broker::Context;
 use crate::fault::Fault;
-use crate::history;
-use crate::topology::{self, ConsumerSpec, ProvisionError, Retention};
+use crate::stream::broker::Context;
+use crate::stream::history;
+use crate::stream::topology::{self, ConsumerSpec, ProvisionError, Retention};
 
 const EVERY: Duration = Duration::from_secs(1);
 // An hour of samples: a store that is set back further is heard from its start.

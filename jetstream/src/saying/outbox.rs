@@ -6,7 +6,7 @@ use events::{Envelope, EventId, catalog};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
-use crate::bulk::{Column, Rows};
+use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;

@@ -10,7 +10,8 @@ use axum::response::Response;
 use events::UserId;
 use tracing::Instrument as _;
 
-use crate::{clock, relay, telemetry};
+use crate::saying::relay;
+use crate::{clock, telemetry};
 
 /// Names a request, in its answer and in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

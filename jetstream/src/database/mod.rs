@@ -1,0 +1,239 @@
+//! One service's database: SQLite embedded, or PostgreSQL. Same SQL, same migrations.
+
+pub mod bulk;
+#[cfg(feature = "fixtures")]
+pub mod fixture;
+pub mod migration;
+mod open;
+
+pub use open::{DatabaseError, Location};
+
+use std::fs::File;
+use std::sync::Arc;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+};
+
+use crate::clock::{self, Clock};
+use crate::database::bulk::Rows;
+use crate::fault::Fault;
+use crate::saying::hint::{Hints, Intended};
+
+/// The connections to a service's database.
+#[derive(Clone)]
+pub struct Database {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    clock: Clock,
+    hints: Option<Hints>,
+    // Held as long as the file is in use.
+    _lock: Option<Arc<File>>,
+}
+
+impl Database {
+    /// Has the hints of its transactions said.
+    pub(crate) fn hinting(self, hints: Hints) -> Self {
+        let hints = Some(hints);
+        Self { hints, ..self }
+    }
+
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn begin(&self) -> Result<Tx, Fault> {
+        let options = TransactionOptions {
+            // A deferred transaction that reads first and writes later fails under load.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(Tx {
+            inner: self.writer.begin_with_options(options).await?,
+            now: self.clock.now(),
+            hints: Intended::new(self.hints.clone()),
+        })
+    }
+
+    /// For reads outside a transaction.
+    #[must_use]
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// The clock of this database.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> DbBackend {
+        self.reader.get_database_backend()
+    }
+
+    /// Reads rows outside a transaction.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Fault> {
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        Ok(self.reader.query_all_raw(statement).await?)
+    }
+
+    /// Reads what belongs to many rows, outside a transaction; see [`Rows`].
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn fetch(
+        &self,
+        rows: Rows,
+        sql: &str,
+        extra: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, Fault> {
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let statement = rows.statement(self.backend(), sql, extra);
+        Ok(self.reader.query_all_raw(statement).await?)
+    }
+
+    /// Runs one statement over many rows by itself; see [`Rows`].
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn run(&self, rows: Rows, sql: &str, extra: Vec<Value>) -> Result<u64, Fault> {
+        let statement = rows.statement(self.backend(), sql, extra);
+        Ok(self.writer.execute_raw(statement).await?.rows_affected())
+    }
+
+    /// Runs one statement by itself.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, Fault> {
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        Ok(self.writer.execute_raw(statement).await?.rows_affected())
+    }
+
+    /// Asks the database for the time, and sets the clock by it.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn read_clock(&self) -> Result<(), Fault> {
+        let now = match self.backend() {
+            DbBackend::Postgres => {
+                let sql =
+                    "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now";
+                let rows = self.query(sql, vec![]).await?;
+                match rows.first() {
+                    Some(row) => row.try_get("", "now")?,
+                    None => clock::wall(),
+                }
+            }
+            _ => clock::wall(),
+        };
+        self.clock.set(now);
+        Ok(())
+    }
+
+    /// Closes the connections.
+    pub async fn close(self) {
+        let _ = self.reader.close().await;
+        let _ = self.writer.close().await;
+    }
+}
+
+/// An open transaction. Whoever has it can read and write this service's tables, and
+/// nothing else: publishing is the runtime's, after the commit.
+pub struct Tx {
+    inner: DatabaseTransaction,
+    now: i64,
+    hints: Intended,
+}
+
+impl Tx {
+    /// Milliseconds since the Unix epoch when it began, on the database's clock.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Hints on a subject once this has committed: "look again", to whoever listens. A
+    /// hint may be lost, and never delays the commit.
+    pub fn hint(&self, subject: String) {
+        self.hints.add(subject);
+    }
+
+    /// The connection, for sea-orm's own queries.
+    #[must_use]
+    pub fn connection(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+
+    /// `FOR UPDATE` where rows can be locked; SQLite has one writer anyway.
+    #[must_use]
+    pub fn for_update(&self) -> &'static str {
+        match self.inner.get_database_backend() {
+            DbBackend::Postgres => "FOR UPDATE",
+            _ => "",
+        }
+    }
+
+    /// Runs a statement over many rows; see [`Rows`].
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub async fn run(&self, rows: Rows, sql: &str, extra: Vec<Value>) -> Result<u64, Fault> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let statement = rows.statement(self.inner.get_database_backend(), sql, extra);
+        Ok(self.inner.execute_raw(statement).await?.rows_affected())
+    }
+
+    /// As [`Tx::run`], and returns rows.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub async fn fetch(
+        &self,
+        rows: Rows,
+        sql: &str,
+        extra: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, Fault> {
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let statement = rows.statement(self.inner.get_database_backend(), sql, extra);
+        Ok(self.inner.query_all_raw(statement).await?)
+    }
+
+    /// Runs one statement; how many rows it changed.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, Fault> {
+        let backend = self.inner.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        Ok(self.inner.execute_raw(statement).await?.rows_affected())
+    }
+
+    /// Runs one statement and returns its rows.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Fault> {
+        let backend = self.inner.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        Ok(self.inner.query_all_raw(statement).await?)
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), Fault> {
+        self.inner.commit().await?;
+        self.hints.say();
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Saying: events wait in the outbox and are published after the commit; hints go past it.
+
+pub(crate) mod hint;
+pub(crate) mod outbox;
+pub(crate) mod relay;

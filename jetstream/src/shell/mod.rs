@@ -1,0 +1,244 @@
+//! The shell around a service: a service as a value, its configuration, and the process
+//! that holds one or all of them.
+
+pub mod config;
+pub mod host;
+pub mod service;
+pub mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::pull;
+use events::{EventId, catalog};
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::database::{Database, Tx};
+use crate::event::Emission;
+use crate::fault::Fault;
+use crate::hearing::batch::Work;
+use crate::http::auth::Authenticator;
+use crate::http::intake::{Commands, Intake};
+use crate::losses::fence::Fence;
+use crate::saying::hint;
+use crate::saying::outbox::{self, Committed};
+use crate::saying::relay::Relay;
+use crate::shell::settings::Settings;
+use crate::tasks::Tasks;
+
+/// What a running service works with; cheap to clone.
+#[derive(Clone)]
+pub struct Shell(Arc<Inner>);
+
+struct Inner {
+    name: &'static str,
+    settings: Settings,
+    database: Database,
+    broker: jetstream::Context,
+    auth: Authenticator,
+    relay: Relay,
+    work: Arc<Work>,
+    tasks: Tasks,
+    closing: CancellationToken,
+    failed: CancellationToken,
+    database_up: AtomicBool,
+    fence: Fence,
+    // Told when the broker's numbers fall back.
+    suspect: Arc<Notify>,
+    // The time of the last event that was handled.
+    heard_until: Arc<AtomicI64>,
+}
+
+/// What a consumer has still to do.
+pub(crate) struct Lag {
+    /// Events that it has not pulled.
+    pub(crate) to_hear: u64,
+    /// Events that it has pulled and not acked.
+    pub(crate) to_ack: u64,
+    /// Of those, events that were delivered before.
+    pub(crate) redelivered: u64,
+}
+
+impl Shell {
+    /// The name of the service.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// What can be configured.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The service's database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    /// The connection to the broker, for reading the stream.
+    #[must_use]
+    pub fn broker(&self) -> &jetstream::Context {
+        &self.0.broker
+    }
+
+    /// Stops listening and writing: the database was set back.
+    pub(crate) fn fence(&self, unknown: &[(EventId, i64)]) {
+        self.0.fence.raise(unknown);
+        if let Some(fenced) = self.0.fence.state() {
+            tracing::error!("{}", fenced.message(self.name()));
+        }
+    }
+
+    pub(crate) fn fence_state(&self) -> &Fence {
+        &self.0.fence
+    }
+
+    pub(crate) fn suspect(&self) -> Arc<Notify> {
+        self.0.suspect.clone()
+    }
+
+    pub(crate) fn work(&self) -> &Work {
+        &self.0.work
+    }
+
+    pub(crate) fn publish(&self, committed: Vec<Committed>) {
+        self.0.relay.publish(committed);
+    }
+
+    pub(crate) fn auth(&self) -> &Authenticator {
+        &self.0.auth
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When the database is away, or the service is fenced.
+    pub async fn begin(&self) -> Result<Tx, Fault> {
+        if let Some(fenced) = self.0.fence.state() {
+            return Err(Fault::Fenced(fenced.message(self.name())));
+        }
+        self.0.database.begin().await
+    }
+
+    /// Commits a transaction with the events that it decided, and has them published.
+    /// There is no other way to commit, and no way to publish without one.
+    ///
+    /// # Errors
+    /// When the commit fails: then nothing has happened.
+    pub async fn commit(&self, tx: Tx, emissions: Vec<Emission>) -> Result<(), Fault> {
+        let committed = outbox::append(&tx, emissions).await?;
+        tx.commit().await?;
+        self.0.relay.publish(committed);
+        Ok(())
+    }
+
+    /// Starts an intake for commands from outside.
+    pub fn intake<C: Commands>(&self, commands: C) -> Intake<C> {
+        Intake::start(self, commands)
+    }
+
+    /// Calls a function for each hint whose subject matches a pattern. Hints may be lost.
+    pub fn on_hint(&self, pattern: &str, heard: impl Fn(&str) + Send + Sync + 'static) {
+        let client = self.0.broker.client();
+        let listen = hint::listen(client, pattern.to_owned(), self.stopping(), heard);
+        self.spawn("hints", listen);
+    }
+
+    /// Canceled when requests are to come to an end, before the service is to stop: who
+    /// waits, or streams, answers with what there is.
+    #[must_use]
+    pub fn closing(&self) -> CancellationToken {
+        self.0.closing.clone()
+    }
+
+    /// A task that ends by itself once the service is closing, and is waited for then.
+    pub fn tracked<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
+        self.0.tasks.tracked(task)
+    }
+
+    /// Canceled when the service is to stop.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.tasks.stopping()
+    }
+
+    /// Runs a task as long as the service; one that panics takes the service down, so
+    /// that its death is not overlooked.
+    pub fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(what, task);
+    }
+
+    /// Does something again and again; a fault is logged and tried again next time.
+    pub fn every(
+        &self,
+        what: &'static str,
+        period: Duration,
+        step: fn(Shell) -> BoxFuture<'static, Result<(), Fault>>,
+    ) {
+        let (shell, stop) = (self.clone(), self.stopping());
+        self.spawn(what, async move {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = interval.tick() => {}
+                }
+                if let Err(fault) = step(shell.clone()).await {
+                    tracing::warn!(service = shell.name(), timer = what, %fault, "tried again");
+                }
+            }
+        });
+    }
+
+    /// What the service's consumer has still to do; nothing when the broker is away.
+    pub(crate) async fn lag(&self) -> Option<Lag> {
+        let consumer = self
+            .0
+            .broker
+            .get_consumer_from_stream::<pull::Config, _, _>(self.0.name, catalog::STREAM)
+            .await
+            .ok()?;
+        let info = consumer.cached_info();
+        Some(Lag {
+            to_hear: info.num_pending,
+            to_ack: info.num_ack_pending as u64,
+            redelivered: info.num_redelivered as u64,
+        })
+    }
+
+    /// Whether events wait to be heard that are older than `patience` milliseconds, or
+    /// nobody can tell because the broker is away.
+    pub async fn is_behind(&self, patience: i64) -> bool {
+        let Some(lag) = self.lag().await else {
+            return true;
+        };
+        let heard = self.0.heard_until.load(Ordering::Relaxed);
+        lag.to_hear + lag.to_ack > 0 && clock::wall() - heard > patience
+    }
+
+    /// What is missing before the service can work; empty when it is ready.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        if self.0.broker.client().connection_state() != State::Connected {
+            missing.push("nats");
+        }
+        if !self.0.database_up.load(Ordering::Relaxed) {
+            missing.push("database");
+        }
+        if self.0.fence.state().is_some() {
+            missing.push("lifting of the fence");
+        }
+        missing
+    }
+}

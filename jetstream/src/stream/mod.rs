@@ -1,0 +1,8 @@
+//! The broker: its connection, the stream and its consumers as data, and reading back what
+//! was said.
+
+pub mod broker;
+pub mod guard;
+pub mod history;
+pub mod local_server;
+pub mod topology;
