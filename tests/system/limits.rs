@@ -2,7 +2,7 @@
 //! found again.
 
 use futures::future::join_all;
-use integration_tests::{Answer, Backend, System, World, on_both_databases};
+use integration_tests::{Answer, Backend, System, World, eventually, on_both_databases};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -11,6 +11,8 @@ on_both_databases! {
     a_user_who_takes_coupons_too_fast_waits: coupons_too_fast();
     a_replay_counts_for_no_limit: replays_are_free();
     a_process_takes_no_more_than_it_can: too_many_in_flight();
+    who_waits_takes_no_place_of_others: waiting_holds_no_place();
+    a_user_follows_no_more_than_allowed: too_many_streams();
 }
 
 fn one(product: &str) -> Value {
@@ -133,6 +135,61 @@ async fn too_many_in_flight(backend: Backend) {
         health.iter().all(|answer| answer.status == 200),
         "health is answered"
     );
+    world.end().await;
+}
+
+async fn waiting_holds_no_place(backend: Backend) {
+    let flags = ["--requests-in-flight", "1", "--open-orders", "3"];
+    let (mut world, product) = world_without_point(backend, &flags).await;
+    let mut waiting = vec![];
+    for placed in 1..=3_i64 {
+        let request = world.user("alice").request(Method::POST, "/orders");
+        let request = request.json(&one(&product)).header("prefer", "wait=30");
+        waiting.push(tokio::spawn(request.send()));
+        // Looked up past HTTP, where there is one place.
+        let database = world.database("order");
+        eventually("the order", async || {
+            let rows = database.query("SELECT count(*) AS n FROM orders", vec![]);
+            let rows = rows.await.map_err(|fault| fault.to_string())?;
+            match rows[0].try_get::<i64>("", "n") {
+                Ok(n) if n == placed => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    world.start_alone("point").await;
+    for answer in waiting {
+        let answer = answer.await.expect("it ends").expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+    world.end().await;
+}
+
+async fn too_many_streams(backend: Backend) {
+    let flags = ["--waits-per-user", "2"];
+    let (mut world, product) = world_without_point(backend, &flags).await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let order = alice.place(one(&product)).await;
+    let streams = [alice.events(order).await, alice.events(order).await];
+    let path = format!("/orders/{order}/events");
+    let third = alice.get(&path).await;
+    assert_eq!(third.problem(), (429, "TOO_MANY_STREAMS"));
+    assert_eq!(third.retry_after, Some(5));
+    let socket = alice.socket(order, None).await;
+    assert_eq!(socket.err(), Some(429));
+    let others = bob.place(one(&product)).await;
+    let of_bob = bob.events(others).await;
+    drop(streams);
+    eventually("room again", async || {
+        match alice.socket(order, None).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(status.to_string()),
+        }
+    })
+    .await;
+    drop(of_bob);
+    world.start_alone("point").await;
     world.end().await;
 }
 

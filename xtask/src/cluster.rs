@@ -29,6 +29,22 @@ const PORT_TRIES: usize = 3;
 /// next start, which there is none of.
 const SHUTDOWN: Signal = Signal::QUIT;
 
+/// What the cluster survives.
+#[derive(Clone, Copy)]
+pub(crate) enum Durability {
+    /// The end of its processes, and no power cut. A test makes and drops
+    /// databases of its own, which takes ten times as long with fsync.
+    Processes,
+}
+
+impl Durability {
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Durability::Processes => &["fsync=off", "full_page_writes=off"],
+        }
+    }
+}
+
 /// The server and its files. Both are gone when this is dropped.
 pub(crate) struct Cluster {
     server: Child,
@@ -41,7 +57,11 @@ impl Cluster {
     /// Makes a cluster, starts it and waits until it takes connections.
     ///
     /// To be called on the main thread, whose end is xtask's end.
-    pub(crate) fn start(programs: &Programs, signals: &Signals) -> Outcome<Cluster> {
+    pub(crate) fn start(
+        programs: &Programs,
+        signals: &Signals,
+        durability: Durability,
+    ) -> Outcome<Cluster> {
         let started = Instant::now();
         let folder = Folder::create(programs.owner)?;
         initialise(programs, &folder)?;
@@ -49,7 +69,7 @@ impl Cluster {
         let (server, port) = loop {
             signals.check()?;
             let port = free_port()?;
-            let mut server = spawn(programs, &folder, port)?;
+            let mut server = spawn(programs, &folder, port, durability)?;
             tries -= 1;
             match wait_until_ready(&mut server, port, signals) {
                 Ok(()) => break (server, port),
@@ -169,18 +189,24 @@ fn initialise(programs: &Programs, folder: &Folder) -> Outcome {
     .followed_by(&folder.log_tail()))
 }
 
-fn spawn(programs: &Programs, folder: &Folder, port: u16) -> Outcome<Child> {
+fn spawn(
+    programs: &Programs,
+    folder: &Folder,
+    port: u16,
+    durability: Durability,
+) -> Outcome<Child> {
     let mut command = folder.command(&programs.postgres)?;
     command.arg("-D").arg(folder.data());
     let port = format!("port={port}");
-    for setting in [
+    let settings = [
         port.as_str(),
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
         "max_connections=400",
         "jit=off",
         "logging_collector=off",
-    ] {
+    ];
+    for setting in settings.iter().chain(durability.settings()) {
         command.args(["-c", setting]);
     }
     // Out of the reach of Ctrl-C, so that the tests can still end in order.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, ExitStatus};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Durability};
 use crate::failure::{Failure, Outcome};
 use crate::process::{cargo, version_text};
 use crate::signals::Signals;
@@ -114,7 +114,7 @@ impl Servers {
         let (url, cluster) = match postgres::source(signals)? {
             postgres::Source::Server(url) => (url, None),
             postgres::Source::Programs(programs) => {
-                let cluster = Cluster::start(&programs, signals)?;
+                let cluster = Cluster::start(&programs, signals, Durability::Processes)?;
                 (cluster.url(), Some(cluster))
             }
         };

@@ -1,19 +1,21 @@
 //! Limits that protect a process from its clients: requests in flight, the time that one
-//! may take, and what one user may ask for in a while.
+//! may take, what one user may ask for in a while, and how often one may wait at once.
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use events::UserId;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::Problem;
 use crate::shell::Shell;
@@ -30,6 +32,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Orders, and coupons, that a user may ask for; absent: any number.
     pub rate: Option<Rate>,
+    /// Orders that one user may wait for, or follow, at once.
+    pub waits_per_user: usize,
 }
 
 /// A token bucket.
@@ -51,6 +55,7 @@ impl Default for Limits {
                 per_second: number(20),
                 burst: number(100),
             }),
+            waits_per_user: 100,
         }
     }
 }
@@ -133,19 +138,44 @@ impl Gate {
     }
 }
 
+/// The place of a request among those in flight.
+#[derive(Clone, Default)]
+pub struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    /// Gives the place to another request. For one whose work is done and that only waits
+    /// for something to happen: those have a limit of their own.
+    pub fn leave(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Place {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
 /// Lets a request in if there is a place for it, and gives it up when it takes too long.
 /// Health is always answered: a busy process is not a dead one.
-pub(crate) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     if request.uri().path().starts_with("/health") {
         return next.run(request).await;
     }
-    let Ok(_place) = gate.places.try_acquire() else {
+    let Ok(permit) = gate.places.clone().try_acquire_owned() else {
         let detail = "too many requests are running: come back in a moment";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", detail)
             .retry_after(1)
             .into_response();
     };
-    match tokio::time::timeout(gate.timeout, next.run(request)).await {
+    // Held until the answer is there, or until the request leaves it.
+    let place = Place(Arc::new(Mutex::new(Some(permit))));
+    request.extensions_mut().insert(place.clone());
+    let answered = tokio::time::timeout(gate.timeout, next.run(request)).await;
+    place.leave();
+    match answered {
         Ok(response) => response,
         Err(_) => {
             let detail = "this took too long and was given up: look whether it was done before \

@@ -59,6 +59,9 @@ pub struct ServeArgs {
     /// Requests that may be in flight in this process; beyond, clients are told to come back
     #[arg(long, env = "ENSEMBLE_REQUESTS_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub requests_in_flight: u32,
+    /// Orders that a user may wait for, or follow, at once in this process
+    #[arg(long, env = "ENSEMBLE_WAITS_PER_USER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub waits_per_user: u32,
     /// Seconds after which a request is given up
     #[arg(long, env = "ENSEMBLE_REQUEST_TIMEOUT", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub request_timeout: u64,
@@ -105,6 +108,7 @@ impl ServeArgs {
         Limits {
             requests_in_flight: self.requests_in_flight as usize,
             request_timeout: Duration::from_secs(self.request_timeout),
+            waits_per_user: self.waits_per_user as usize,
             rate: per_second
                 .zip(burst)
                 .map(|(per_second, burst)| Rate { per_second, burst }),

@@ -10,6 +10,7 @@ use jetstream::http::auth::Caller;
 use jetstream::http::between;
 use jetstream::http::idempotency::{Answered, Once};
 use jetstream::http::intake::Call;
+use jetstream::http::limits;
 use jetstream::{Problem, Shell, clock, telemetry};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -44,13 +45,14 @@ struct Item {
 pub(super) async fn place(
     State(api): State<Api>,
     caller: Caller,
+    place_in_flight: limits::Place,
     headers: HeaderMap,
     Once { body, key }: Once<NewOrder>,
 ) -> Result<Response, Problem> {
     let request = request(&api.shell, &caller, body)?;
     let id = request.order_id;
     // Before the order is there, so that no change of it is missed.
-    let wait = Wait::asked(&headers, &api.watching, id);
+    let wait = Wait::asked(&headers, &api.watching, id, caller.user());
     let place = Place {
         request,
         traceparent: telemetry::current(),
@@ -75,6 +77,7 @@ pub(super) async fn place(
     let mut response = match wait.filter(|_| placed_now) {
         None => answered.into_response(),
         Some(mut wait) => {
+            place_in_flight.leave();
             let newest = wait.outcome().await;
             let mut response = match &newest {
                 Some(order) => {

@@ -98,15 +98,12 @@ impl Following {
     ) -> Result<Self, Problem> {
         let shell = &api.shell;
         let id = read::order_id(id)?;
-        // Before the order is read, so that no change falls in between.
-        let watch = api.watching.watch(id).ok_or_else(|| {
-            let detail = "too many clients wait here; try again, or ask for the status";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", detail).retry_after(5)
-        })?;
         let caller = match (caller, query.ticket) {
             (Err(_), Some(ticket)) => tickets::redeem(shell, id, &ticket).await?,
             (caller, _) => caller?,
         };
+        // Before the order is read, so that no change falls in between.
+        let watch = api.watching.watch(id, caller.user())?;
         let (order, traceparent) = read::find(shell, &caller, id).await?;
         // A version that does not exist yet is no version of this order.
         let sent = if last <= order.version { last } else { 0 };

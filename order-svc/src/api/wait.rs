@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use events::OrderId;
+use events::{OrderId, UserId};
 
 use super::watching::{Watch, Watching};
 use crate::domain::Order;
@@ -23,9 +23,14 @@ pub(super) struct Wait {
 
 impl Wait {
     /// Begins to watch, if the client prefers to wait and not too many wait already.
-    pub(super) fn asked(headers: &HeaderMap, watching: &Watching, id: OrderId) -> Option<Self> {
+    pub(super) fn asked(
+        headers: &HeaderMap,
+        watching: &Watching,
+        id: OrderId,
+        user: &UserId,
+    ) -> Option<Self> {
         let seconds = seconds(headers)?;
-        let watch = watching.watch(id)?;
+        let watch = watching.watch(id, user).ok()?;
         Some(Self { seconds, watch })
     }
 

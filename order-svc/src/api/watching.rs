@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use events::OrderId;
-use jetstream::{Fault, Shell};
+use axum::http::StatusCode;
+use events::{OrderId, UserId};
+use jetstream::{Fault, Problem, Shell};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -54,9 +55,60 @@ struct Watched {
     orders: HashMap<OrderId, watch::Sender<Newest>>,
     hinted: HashSet<OrderId>,
     waiting: usize,
+    // How often each user waits.
+    users: HashMap<UserId, usize>,
+}
+
+/// Why somebody cannot wait here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Too many wait in this process.
+    Here,
+    /// This user waits too often.
+    User,
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        let (status, detail) = match full {
+            Full::Here => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many clients wait here; try again, or ask for the status",
+            ),
+            Full::User => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "you follow too many orders at once; end a stream, or ask for the status",
+            ),
+        };
+        Problem::new(status, "TOO_MANY_STREAMS", detail).retry_after(5)
+    }
 }
 
 impl Watched {
+    /// Counts one more of a user's, if there is room.
+    fn admit(&mut self, user: &UserId, per_user: usize) -> Result<(), Full> {
+        if self.waiting >= MOST {
+            return Err(Full::Here);
+        }
+        let own = self.users.entry(user.clone()).or_default();
+        if *own >= per_user {
+            return Err(Full::User);
+        }
+        *own += 1;
+        self.waiting += 1;
+        Ok(())
+    }
+
+    fn dismiss(&mut self, user: &UserId) {
+        self.waiting -= 1;
+        if let Some(own) = self.users.get_mut(user) {
+            *own -= 1;
+            if *own == 0 {
+                self.users.remove(user);
+            }
+        }
+    }
+
     fn take_hinted(&mut self) -> Vec<(OrderId, i64)> {
         let hinted = std::mem::take(&mut self.hinted);
         let seen = |id| Some((id, version(self.orders.get(&id)?)));
@@ -82,17 +134,15 @@ impl Waiting {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(self: &Arc<Self>, id: OrderId) -> Option<Watch> {
+    fn watch(self: &Arc<Self>, id: OrderId, user: &UserId, per_user: usize) -> Result<Watch, Full> {
         let mut watched = self.watched();
-        if watched.waiting >= MOST {
-            return None;
-        }
-        watched.waiting += 1;
+        watched.admit(user, per_user)?;
         let newest = watched.orders.entry(id);
         let newest = newest.or_insert_with(|| watch::Sender::new(None));
-        Some(Watch {
+        Ok(Watch {
             newest: newest.subscribe(),
             waiting: self.clone(),
+            user: user.clone(),
             id,
         })
     }
@@ -137,10 +187,14 @@ impl Watching {
         watching
     }
 
-    /// Waits for an order from now on; nothing when too many wait already. Whoever reads
-    /// the order after this misses no change.
-    pub(super) fn watch(&self, id: OrderId) -> Option<Watch> {
-        self.waiting.watch(id)
+    /// Waits for an order from now on, on behalf of a user. Whoever reads the order after
+    /// this misses no change.
+    ///
+    /// # Errors
+    /// When too many wait already, here or for this user.
+    pub(super) fn watch(&self, id: OrderId, user: &UserId) -> Result<Watch, Full> {
+        let per_user = self.shell.settings().limits.waits_per_user;
+        self.waiting.watch(id, user, per_user)
     }
 
     async fn run(self) {
@@ -181,6 +235,7 @@ impl Watching {
 pub(super) struct Watch {
     waiting: Arc<Waiting>,
     id: OrderId,
+    user: UserId,
     newest: watch::Receiver<Newest>,
 }
 
@@ -206,7 +261,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut watched = self.waiting.watched();
-        watched.waiting -= 1;
+        watched.dismiss(&self.user);
         let newest = watched.orders.get(&self.id);
         // This one still counts.
         if newest.is_some_and(|newest| newest.receiver_count() <= 1) {
@@ -221,12 +276,16 @@ mod tests {
 
     use super::*;
 
+    fn alice() -> UserId {
+        UserId::new("alice").expect("a user id")
+    }
+
     #[test]
     fn an_order_is_forgotten_when_the_last_one_leaves() {
         let waiting = Arc::new(Waiting::default());
         let id = OrderId(clock::new_id());
-        let one = waiting.watch(id).expect("room");
-        let two = waiting.watch(id).expect("room");
+        let one = waiting.watch(id, &alice(), MOST).expect("room");
+        let two = waiting.watch(id, &alice(), MOST).expect("room");
         drop(one);
         assert_eq!(waiting.watched().all(), [(id, 0)]);
         drop(two);
@@ -240,7 +299,7 @@ mod tests {
         let id = OrderId(clock::new_id());
         waiting.hint(&format!("{HINTS}{id}"));
         assert!(waiting.watched().hinted.is_empty());
-        let watch = waiting.watch(id).expect("room");
+        let watch = waiting.watch(id, &alice(), MOST).expect("room");
         for subject in ["", HINTS, "notify.order.x", "notify.other.x"] {
             waiting.hint(subject);
         }
@@ -264,10 +323,26 @@ mod tests {
         let waiting = Arc::new(Waiting::default());
         let id = OrderId(clock::new_id());
         let mut all: Vec<_> = (0..MOST)
-            .map(|_| waiting.watch(id).expect("room"))
+            .map(|_| waiting.watch(id, &alice(), MOST).expect("room"))
             .collect();
-        assert!(waiting.watch(id).is_none());
+        let one_more = waiting.watch(id, &alice(), MOST + 1);
+        assert_eq!(one_more.err(), Some(Full::Here));
         all.pop();
-        assert!(waiting.watch(id).is_some());
+        assert!(waiting.watch(id, &alice(), MOST).is_ok());
+    }
+
+    #[test]
+    fn one_user_leaves_room_for_the_others() {
+        let waiting = Arc::new(Waiting::default());
+        let id = OrderId(clock::new_id());
+        let bob = UserId::new("bob").expect("a user id");
+        let own: Vec<_> = (0..2)
+            .map(|_| waiting.watch(id, &alice(), 2).expect("room"))
+            .collect();
+        assert_eq!(waiting.watch(id, &alice(), 2).err(), Some(Full::User));
+        assert!(waiting.watch(id, &bob, 2).is_ok());
+        drop(own);
+        assert!(waiting.watch(id, &alice(), 2).is_ok());
+        assert!(waiting.watched().users.is_empty(), "nobody is remembered");
     }
 }
