@@ -8,6 +8,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use crate::clock;
+use crate::operating::metrics::Ending;
 use crate::telemetry;
 
 /// An event that was heard and is to be handled.
@@ -59,6 +60,7 @@ pub struct Emission {
     pub(crate) traceparent: Option<String>,
     pub(crate) turn: Option<Route>,
     pub(crate) body: Bytes,
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Emission {
@@ -97,6 +99,7 @@ impl Emission {
             traceparent: telemetry::current(),
             turn: Some(context.route()),
             body,
+            ending: None,
         }
     }
 
@@ -113,6 +116,7 @@ impl Emission {
             traceparent: telemetry::current(),
             turn: None,
             body,
+            ending: None,
         }
     }
 
@@ -124,5 +128,11 @@ impl Emission {
             traceparent,
             ..self
         }
+    }
+
+    /// Says that the order ends with this event: it is counted once it has committed.
+    #[must_use]
+    pub fn ending(self, ending: Option<Ending>) -> Self {
+        Self { ending, ..self }
     }
 }

@@ -3,7 +3,7 @@
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Tables), Box::new(StreamTickets)]
+    vec![Box::new(Tables), Box::new(StreamTickets), Box::new(GivenUp)]
 }
 
 struct Tables;
@@ -85,6 +85,27 @@ impl MigrationTrait for StreamTickets {
                 expires_at BIGINT NOT NULL
             )",
             "CREATE INDEX stream_tickets_expiry ON stream_tickets (expires_at)",
+        ];
+        jetstream::database::migration::run(manager, &tables).await
+    }
+}
+
+struct GivenUp;
+
+impl MigrationName for GivenUp {
+    fn name(&self) -> &'static str {
+        "m0003_given_up"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for GivenUp {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let tables = [
+            // Few rows, if any: those that wait for a person, counted whenever the metrics
+            // are read.
+            "CREATE INDEX orders_given_up ON orders (order_id)
+             WHERE state = 'COMPENSATION_FAILED'",
         ];
         jetstream::database::migration::run(manager, &tables).await
     }

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use events::body::Reason;
 use events::{body, catalog};
 use futures::future::BoxFuture;
 use jetstream::http::intake::{Commands, Decided};
+use jetstream::operating::metrics::Ending;
 use jetstream::{Delivery, Emission, Fault, Settings, Tx, clock};
 
 use crate::domain::pricing::{self, Request, Wrong};
@@ -130,13 +132,13 @@ pub(crate) fn rules(settings: &Settings) -> Rules {
 /// What an order says because of an event.
 pub(crate) fn because(order: &Order, say: &Say, cause: &Delivery) -> Emission {
     let (entry, body, attempt) = words(order, say);
-    Emission::of_order(entry, &order.context, body, cause, attempt)
+    Emission::of_order(entry, &order.context, body, cause, attempt).ending(ending(order, say))
 }
 
 /// What an order says because of a person or a timer.
 pub(crate) fn from_outside(order: &Order, say: &Say) -> Emission {
     let (entry, body, _) = words(order, say);
-    Emission::of_order_from_outside(entry, &order.context, body)
+    Emission::of_order_from_outside(entry, &order.context, body).ending(ending(order, say))
 }
 
 /// The event that an order says.
@@ -147,6 +149,23 @@ pub(crate) fn entry(say: &Say) -> &'static catalog::Entry {
         Say::Compensated => &catalog::ORDER_COMPENSATED,
         Say::CompensationFailed(_) => &catalog::ORDER_COMPENSATION_FAILED,
     }
+}
+
+/// How the order ends, if it does.
+fn ending(order: &Order, say: &Say) -> Option<Ending> {
+    let outcome = match say {
+        Say::Confirmed => "confirmed",
+        Say::Compensated => "canceled",
+        Say::CompensationFailed(_) => "compensation_failed",
+        Say::Canceled(_) => return None,
+    };
+    let refused = order.refusals.first();
+    Some(Ending {
+        outcome,
+        reason: order.reason.map_or("", Reason::code),
+        step: refused.map_or("", |heard| heard.step.name()),
+        began: order.context.placed_at,
+    })
 }
 
 fn words(order: &Order, say: &Say) -> (&'static catalog::Entry, bytes::Bytes, u32) {

@@ -17,6 +17,16 @@ const AT_ONCE: i64 = 500;
 
 pub(crate) fn start(shell: &Shell) {
     shell.every("deadlines", EVERY, |shell| ring(shell).boxed());
+    // A deadline that passed a while ago is one that nobody acts on.
+    shell.count_overdue(
+        "orders",
+        "SELECT count(*) AS n FROM orders WHERE due_at > 0 AND due_at < $1 - 5000",
+    );
+    // These wait for a person.
+    shell.count_overdue(
+        "compensations",
+        "SELECT count(*) AS n FROM orders WHERE state = 'COMPENSATION_FAILED' AND $1 > 0",
+    );
 }
 
 async fn ring(shell: Shell) -> Result<(), Fault> {

@@ -15,6 +15,7 @@ mod instances;
 mod limits;
 mod losses;
 mod map;
+mod measured;
 mod no_coordinator;
 mod outcome;
 mod outcome_crowd;

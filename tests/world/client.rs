@@ -327,7 +327,9 @@ fn service(path: &str) -> &str {
         Some("coupons" | "users") => "coupon",
         Some("carts") => "cart",
         // Served by every host, for its own services; one is enough here.
-        Some("dead-letters" | "internals" | "fence" | "reconcile" | "health") => "stock",
+        Some("dead-letters" | "internals" | "fence" | "reconcile" | "health" | "metrics") => {
+            "stock"
+        }
         other => other.unwrap_or_default(),
     }
 }

@@ -15,6 +15,7 @@ mod story;
 mod system;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -213,8 +214,23 @@ impl World {
         }
     }
 
+    /// As [`World::start_together`], on an address that is known before.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn start_together_on(&mut self, host: &str, listen: SocketAddr) {
+        let services = self.services.clone();
+        let mut args = self.args();
+        args.listen = listen;
+        self.start_host_with(host, &services, args).await;
+    }
+
     async fn start_host(&mut self, name: &str, services: &[Service]) {
         let args = self.args();
+        self.start_host_with(name, services, args).await;
+    }
+
+    async fn start_host_with(&mut self, name: &str, services: &[Service], args: ServeArgs) {
         for service in services {
             if let jetstream::database::Location::Postgres(url) = args.location(service.name) {
                 self.databases.push(url);
@@ -287,6 +303,14 @@ impl World {
         nats.stop();
         meanwhile(&nats.store());
         nats.restart().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The broker, to be stopped and started again.
+    ///
+    /// # Panics
+    /// When it was ended.
+    pub fn nats(&mut self) -> &mut LocalServer {
+        self.nats.as_mut().expect("a running broker")
     }
 
     /// Keeps stream and consumers as they are declared, as `ensemble up` does.

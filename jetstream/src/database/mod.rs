@@ -9,7 +9,8 @@ mod open;
 pub use open::{DatabaseError, Location};
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult,
@@ -19,6 +20,7 @@ use sea_orm::{
 use crate::clock::{self, Clock};
 use crate::database::bulk::Rows;
 use crate::fault::Fault;
+use crate::operating::metrics::{Ending, Meters, Tally};
 use crate::saying::hint::{Hints, Intended};
 
 /// The connections to a service's database.
@@ -28,6 +30,7 @@ pub struct Database {
     reader: DatabaseConnection,
     clock: Clock,
     hints: Option<Hints>,
+    meters: Meters,
     // Held as long as the file is in use.
     _lock: Option<Arc<File>>,
 }
@@ -37,6 +40,16 @@ impl Database {
     pub(crate) fn hinting(self, hints: Hints) -> Self {
         let hints = Some(hints);
         Self { hints, ..self }
+    }
+
+    /// Has its transactions measured.
+    pub(crate) fn measured(self, meters: Meters) -> Self {
+        Self { meters, ..self }
+    }
+
+    /// What its service measures.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Begins a transaction that may write.
@@ -49,7 +62,11 @@ impl Database {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
+        let began = Instant::now();
         Ok(Tx {
+            began,
+            meters: self.meters.clone(),
+            tally: Mutex::default(),
             inner: self.writer.begin_with_options(options).await?,
             now: self.clock.now(),
             hints: Intended::new(self.hints.clone()),
@@ -152,6 +169,9 @@ pub struct Tx {
     inner: DatabaseTransaction,
     now: i64,
     hints: Intended,
+    began: Instant,
+    meters: Meters,
+    tally: Mutex<Tally>,
 }
 
 impl Tx {
@@ -165,6 +185,20 @@ impl Tx {
     /// hint may be lost, and never delays the commit.
     pub fn hint(&self, subject: String) {
         self.hints.add(subject);
+    }
+
+    /// Counts events that the inbox knew, once this has committed.
+    pub(crate) fn count_duplicates(&self, duplicates: usize) {
+        self.tally().duplicates += duplicates as u64;
+    }
+
+    /// Counts the end of an order, once this has committed.
+    pub(crate) fn count_ending(&self, ending: Ending) {
+        self.tally().ended.push((ending, self.now));
+    }
+
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection, for sea-orm's own queries.
@@ -234,6 +268,9 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<(), Fault> {
         self.inner.commit().await?;
         self.hints.say();
+        let tally = self.tally.into_inner();
+        let tally = tally.unwrap_or_else(PoisonError::into_inner);
+        self.meters.committed(self.began.elapsed(), tally);
         Ok(())
     }
 }

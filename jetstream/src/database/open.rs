@@ -15,6 +15,7 @@ use sea_orm_migration::{MigrationTrait, MigratorTraitSelf};
 use crate::clock::{self, Clock};
 use crate::database::{Database, migration};
 use crate::fault::Fault;
+use crate::operating::metrics::Meters;
 
 /// Where a service's database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,7 @@ impl Database {
             reader,
             clock: Clock::at(clock::wall()),
             hints: None,
+            meters: Meters::default(),
             _lock: lock,
         };
         database.migrate(service, migrations).await?;
@@ -205,6 +207,9 @@ impl Database {
         };
         let tx = self.writer.begin().await.map_err(failed)?;
         if tx.get_database_backend() == DbBackend::Postgres {
+            // Changing large tables, and waiting for who does, takes as long as it takes.
+            let patient = "SET LOCAL statement_timeout = 0";
+            tx.execute_unprepared(patient).await.map_err(failed)?;
             // Several instances may start at once: the second waits, and finds nothing to do.
             let lock = "SELECT pg_advisory_xact_lock(7249001)";
             tx.execute_unprepared(lock).await.map_err(failed)?;

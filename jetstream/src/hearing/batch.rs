@@ -4,6 +4,7 @@ use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
 use crate::fault::Fault;
 use crate::hearing::inbox;
+use crate::hearing::participant;
 use crate::hearing::subscription::{Proof, Subscription};
 use crate::saying::outbox;
 use crate::saying::outbox::Committed;
@@ -31,7 +32,25 @@ impl Work {
         let emissions = self.decide(&tx, items).await?;
         let committed = outbox::append(&tx, emissions).await?;
         tx.commit().await?;
+        self.database.meters().batch(items.len());
         Ok(committed)
+    }
+
+    /// Whether there is anything to listen to.
+    pub(crate) fn listens(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
+    /// Whether it takes a step of orders, and so keeps the table of holds.
+    pub(crate) fn keeps_holds(&self) -> bool {
+        let mut subscriptions = self.subscriptions.iter();
+        subscriptions.any(|s| s.proof == Proof::NaturalRow(participant::TABLE))
+    }
+
+    /// The subjects that it listens to.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = &'static str> {
+        let filters = self.subscriptions.iter().flat_map(Subscription::filters);
+        filters.copied()
     }
 
     /// Hands each handler its slice, in stream order.

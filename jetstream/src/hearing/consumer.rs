@@ -18,6 +18,7 @@ use crate::event::Delivery;
 use crate::fault::Fault;
 use crate::hearing::batch::{Item, Work};
 use crate::hearing::dead_letter::{self, DeadLetter, Origin};
+use crate::operating::metrics::Meters;
 use crate::saying::relay::{Relay, TURN};
 
 // What is handled well inside `ack_wait`, and fills a transaction.
@@ -148,7 +149,10 @@ impl Consumer {
         for message in messages {
             match self.read(&message) {
                 Ok(Some(item)) => batch.push(Pulled { message, item }),
-                Ok(None) => ack(&message).await,
+                Ok(None) => {
+                    self.meters().skipped.inc();
+                    ack(&message).await;
+                }
                 Err(fault) => self.bury(message, None, &fault, 1).await,
             }
         }
@@ -184,6 +188,7 @@ impl Consumer {
         };
         match times.and_then(|times| PAUSES.get(times - 1).map(|pause| (times, *pause))) {
             Some((times, pause)) => {
+                self.meters().retried.inc();
                 let (id, order) = (envelope.id, envelope.correlation);
                 tracing::warn!(
                     consumer = self.work.consumer, event.id = %id, order.id = %order, %fault, times,
@@ -275,7 +280,11 @@ impl Consumer {
             return Ok(None);
         }
         let envelope = Envelope::decode(subject, message.payload.clone())?;
-        let stream_sequence = message.info().map(|info| info.stream_sequence).unwrap_or(0);
+        let info = message.info().ok();
+        if info.as_ref().is_some_and(|info| info.delivered > 1) {
+            self.meters().redelivered.inc();
+        }
+        let stream_sequence = info.map_or(0, |info| info.stream_sequence);
         Ok(Some(Item {
             delivery: Delivery::new(envelope, stream_sequence),
             subscription: index,
@@ -294,7 +303,10 @@ impl Consumer {
         loop {
             let letter = letter(&message, envelope, fault, attempts);
             match self.keep(letter).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.meters().dead_letters.inc();
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a dead letter could not be kept; it is tried again");
                     pause.wait(&self.stop).await;
@@ -319,6 +331,10 @@ impl Consumer {
 }
 
 impl Consumer {
+    fn meters(&self) -> &Meters {
+        self.work.database.meters()
+    }
+
     async fn keep(&self, letter: DeadLetter) -> Result<(), Fault> {
         let tx = self.work.database.begin().await?;
         dead_letter::keep(&tx, letter).await?;

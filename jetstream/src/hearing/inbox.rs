@@ -36,6 +36,9 @@ pub(crate) async fn record(
         fresh.insert(row.try_get::<Uuid>("", "event_id")?);
     }
     // `remove`: an event that stands twice in the slice is handled once.
+    let came = slice.len();
     let slice = slice.into_iter();
-    Ok(slice.filter(|d| fresh.remove(&d.envelope.id.0)).collect())
+    let fresh: Vec<Delivery> = slice.filter(|d| fresh.remove(&d.envelope.id.0)).collect();
+    tx.count_duplicates(came - fresh.len());
+    Ok(fresh)
 }

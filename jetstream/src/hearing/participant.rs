@@ -79,7 +79,7 @@ pub trait Participant: Send + Sync + 'static {
 /// hold. It says its step's three answers.
 pub fn subscription<P: Participant>(participant: P, flows: &[Flow]) -> Subscription {
     let triggers = step::triggers(P::STEP, flows);
-    Subscription::new(triggers, Proof::NaturalRow("holds"), Protocol(participant))
+    Subscription::new(triggers, Proof::NaturalRow(TABLE), Protocol(participant))
         .reacting(|heard| reaction::of_participant(P::STEP, flows, heard))
 }
 
@@ -100,6 +100,9 @@ pub const HOLDS: &str = "CREATE TABLE holds (
     CHECK ((state = 'RELEASED') = (released_at > 0)),
     CHECK ((state = 'REFUSED') = (refusal <> ''))
 )";
+
+/// Where they are kept.
+pub(crate) const TABLE: &str = "holds";
 
 struct Protocol<P>(P);
 

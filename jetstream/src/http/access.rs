@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use events::UserId;
 use tracing::Instrument as _;
 
+use crate::operating::metrics::Metrics;
 use crate::saying::relay;
 use crate::{clock, telemetry};
 
@@ -26,21 +27,53 @@ impl Who {
     }
 }
 
+/// Which service answers, as soon as that is known: routes are found behind the log line.
+#[derive(Debug, Clone, Default)]
+struct By(Arc<OnceLock<&'static str>>);
+
+/// Notes that a service answers.
+pub(crate) async fn by(
+    State(service): State<&'static str>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(by) = request.extensions().get::<By>() {
+        let _ = by.0.set(service);
+    }
+    next.run(request).await
+}
+
+/// What requests are recorded with.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) metrics: Metrics,
+    /// Who answers what belongs to no service.
+    pub(crate) process: &'static str,
+}
+
+/// Whether it is asked so often, by machines, that a line for each would hide the others.
+pub(crate) fn is_quiet(path: &str) -> bool {
+    path.starts_with("/health") || path == "/metrics"
+}
+
 /// Gives a request its id and its span, the root of the trace of what it sets off, and
 /// logs how it ended. No bodies, no tokens, no queries: paths of routes only.
-pub(crate) async fn record(mut request: Request, next: Next) -> Response {
+pub(crate) async fn record(
+    State(recorder): State<Recorder>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = id(request.headers());
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let quiet = request.uri().path().starts_with("/health");
-    let mut response = match quiet {
+    let mut response = match is_quiet(request.uri().path()) {
         true => next.run(request).await,
-        false => logged(request, next, id.to_str().unwrap_or_default()).await,
+        false => logged(&recorder, request, next, id.to_str().unwrap_or_default()).await,
     };
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-async fn logged(mut request: Request, next: Next, id: &str) -> Response {
+async fn logged(recorder: &Recorder, mut request: Request, next: Next, id: &str) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
@@ -59,13 +92,20 @@ async fn logged(mut request: Request, next: Next, id: &str) -> Response {
         telemetry::follow(&span, parent);
     }
     let who = Who::default();
+    let by = By::default();
     request.extensions_mut().insert(who.clone());
+    request.extensions_mut().insert(by.clone());
     let response = next.run(request).instrument(span).await;
+    let service = by.0.get().copied().unwrap_or(recorder.process);
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    recorder
+        .metrics
+        .answered(service, &method, route, status, took);
     tracing::info!(
         %method,
         route,
-        status = response.status().as_u16(),
-        duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+        status,
+        duration_ms = took.as_secs_f64() * 1000.0,
         user = who.0.get().map_or("", UserId::as_str),
         request_id = id,
         "answered"

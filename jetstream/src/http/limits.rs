@@ -17,7 +17,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::Problem;
+use crate::http::{Problem, access};
 use crate::shell::Shell;
 
 // Users whose bucket is full again are forgotten this often.
@@ -159,9 +159,9 @@ impl<S: Sync> FromRequestParts<S> for Place {
 }
 
 /// Lets a request in if there is a place for it, and gives it up when it takes too long.
-/// Health is always answered: a busy process is not a dead one.
+/// Health and metrics are always answered: a busy process is not a dead one.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with("/health") {
+    if access::is_quiet(request.uri().path()) {
         return next.run(request).await;
     }
     let Ok(permit) = gate.places.clone().try_acquire_owned() else {

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub mod auth;
+pub(crate) mod health;
 pub mod idempotency;
 pub mod intake;
 pub mod limits;
@@ -11,17 +12,18 @@ pub mod ticket;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tower_http::cors::CorsLayer;
 
 use crate::fault::Fault;
+use crate::http::access::Recorder;
 use crate::http::limits::Gate;
+use crate::operating::metrics::Metrics;
 use crate::shell::Shell;
 use crate::shell::settings::Settings;
 
@@ -243,17 +245,26 @@ impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for
 }
 
 /// All services' routes on one port, with health and what is the same for all of them.
-pub fn router(services: Vec<(Shell, Router)>, settings: &Settings) -> Router {
+pub fn router(services: Vec<(Shell, Router)>, settings: &Settings, metrics: &Metrics) -> Router {
     let shells: Vec<Shell> = services.iter().map(|(shell, _)| shell.clone()).collect();
+    let process = match shells.as_slice() {
+        [alone] => alone.name(),
+        _ => "all",
+    };
     let mut router = crate::operating::routes::routes(shells.clone())
         .route(
-            "/health/live",
-            get(|| async { Json(json!({ "status": "live" })) }),
+            "/metrics",
+            crate::operating::sample::route(&shells, metrics),
         )
-        .route("/health/ready", get(move || ready(shells.clone())));
-    for (_, routes) in services {
+        .merge(health::routes(shells));
+    for (shell, routes) in services {
+        let routes = routes.layer(from_fn_with_state(shell.name(), access::by));
         router = router.merge(routes);
     }
+    let recorder = Recorder {
+        metrics: metrics.clone(),
+        process,
+    };
     let gate = Gate::new(&settings.limits);
     let router = router
         .fallback(|| async { Problem::not_found("route") })
@@ -268,7 +279,7 @@ pub fn router(services: Vec<(Shell, Router)>, settings: &Settings) -> Router {
         None => router,
     };
     // The outermost: also what is refused has an id, and is in the log.
-    router.layer(from_fn(access::record))
+    router.layer(from_fn_with_state(recorder, access::record))
 }
 
 /// What pages of other origins may do. There are no cookies, so no credentials either.
@@ -303,28 +314,6 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
             .allow_headers(headers)
             .expose_headers(exposed)
     })
-}
-
-async fn ready(shells: Vec<Shell>) -> Response {
-    let services: Map<String, Value> = shells
-        .iter()
-        .map(|shell| {
-            (
-                shell.name().to_owned(),
-                json!({ "missing": shell.missing() }),
-            )
-        })
-        .collect();
-    let ready = shells.iter().all(|shell| shell.missing().is_empty());
-    let (status, word) = match ready {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-    };
-    (
-        status,
-        Json(json!({ "status": word, "services": services })),
-    )
-        .into_response()
 }
 
 /// Checks that a number lies within its limits.

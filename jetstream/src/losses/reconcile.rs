@@ -100,6 +100,8 @@ pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
         }
     }
     if report.republished > 0 {
+        let meters = shell.database().meters();
+        meters.republished.inc_by(report.republished as u64);
         let (service, count) = (shell.name(), report.republished);
         tracing::error!(
             service,

@@ -1,4 +1,6 @@
-//! What operators look at and repair, and the record of it.
+//! What operators look at and repair, the record of it, and what is measured.
 
 pub mod audit;
+pub mod metrics;
 pub(crate) mod routes;
+pub(crate) mod sample;

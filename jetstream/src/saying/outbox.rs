@@ -53,6 +53,9 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
     let mut rows = Rows::of(COLUMNS);
     let mut committed = Vec::with_capacity(emissions.len());
     for (pseq, emission) in (last - count + 1..).zip(emissions) {
+        if let Some(ending) = emission.ending {
+            tx.count_ending(ending);
+        }
         let event = number(emission, pseq, tx.now());
         rows.push([
             pseq.into(),

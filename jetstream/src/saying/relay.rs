@@ -215,9 +215,13 @@ impl Publisher {
                 *highest = sequence.max(*highest);
                 // The marker takes it out of hand once it is marked.
                 let _ = self.acked.send(Acked(pseq));
+                self.database.meters().published.inc();
                 return;
             }
-            Published::Again(pseq) => pseq,
+            Published::Again(pseq) => {
+                self.database.meters().unacknowledged.inc();
+                pseq
+            }
             Published::Never(event, reason) => {
                 if let Err(fault) = dead_letter::refuse(&self.database, &event, &reason).await {
                     tracing::warn!(%fault, "a refused event could not be kept; it is tried again");

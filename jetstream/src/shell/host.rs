@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::http::auth::{Authenticator, DevelopmentKey};
+use crate::http::health::Front;
+use crate::operating::metrics::Metrics;
 use crate::shell::config::ServeArgs;
 use crate::shell::service::{Running, Service, Surroundings};
 use crate::stream::broker;
@@ -43,6 +45,17 @@ impl Host {
         // The port first: it is what most often is taken, and nothing was begun yet.
         let listener = listen(args.listen).await?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
+        // Health is answered while the services start.
+        let front = Front::new(services.iter().map(|service| service.name).collect());
+        let stop = CancellationToken::new();
+        let shutdown = stop.clone().cancelled_owned();
+        let server = axum::serve(listener, front.router()).with_graceful_shutdown(shutdown);
+        let server = tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        let metrics = Metrics::default();
         let mut running = Vec::with_capacity(services.len());
         for service in services {
             let surroundings = Surroundings {
@@ -50,6 +63,7 @@ impl Host {
                 location: args.location(service.name),
                 broker: broker.clone(),
                 auth: auth.clone(),
+                metrics: metrics.clone(),
             };
             let started = match create_database(args, service).await {
                 Ok(()) => service.start(surroundings).await.map_err(|e| e.to_string()),
@@ -58,6 +72,7 @@ impl Host {
             match started {
                 Ok(service) => running.push(service),
                 Err(error) => {
+                    server.abort();
                     for service in running {
                         service.drain(DRAIN).await;
                     }
@@ -69,15 +84,7 @@ impl Host {
             .iter()
             .map(|s| (s.shell().clone(), s.router()))
             .collect();
-        let stop = CancellationToken::new();
-        let shutdown = stop.clone().cancelled_owned();
-        let server = axum::serve(listener, http::router(routers, &args.settings()))
-            .with_graceful_shutdown(shutdown);
-        let server = tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        front.hand_over(http::router(routers, &args.settings(), &metrics));
         Ok(Self {
             services: running,
             address,

@@ -6,8 +6,8 @@ pub mod host;
 pub mod service;
 pub mod settings;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -53,6 +53,8 @@ struct Inner {
     suspect: Arc<Notify>,
     // The time of the last event that was handled.
     heard_until: Arc<AtomicI64>,
+    // What is counted when somebody reads the metrics.
+    overdue: Mutex<Vec<(&'static str, &'static str)>>,
 }
 
 /// What a consumer has still to do.
@@ -63,6 +65,10 @@ pub(crate) struct Lag {
     pub(crate) to_ack: u64,
     /// Of those, events that were delivered before.
     pub(crate) redelivered: u64,
+    /// How many it may have pulled and not acked.
+    pub(crate) to_ack_most: i64,
+    /// Everything up to this sequence is acked.
+    pub(crate) acked_until: u64,
 }
 
 impl Shell {
@@ -213,7 +219,26 @@ impl Shell {
             to_hear: info.num_pending,
             to_ack: info.num_ack_pending as u64,
             redelivered: info.num_redelivered as u64,
+            to_ack_most: info.config.max_ack_pending,
+            acked_until: info.ack_floor.stream_sequence,
         })
+    }
+
+    /// Counts rows that should be gone by now, whenever the metrics are read, as
+    /// `ensemble_overdue`. The query gets the database's time as `$1`, and returns `n`.
+    pub fn count_overdue(&self, what: &'static str, sql: &'static str) {
+        let overdue = self.0.overdue.lock();
+        let mut overdue = overdue.unwrap_or_else(PoisonError::into_inner);
+        overdue.push((what, sql));
+    }
+
+    pub(crate) fn counted_overdue(&self) -> Vec<(&'static str, &'static str)> {
+        let overdue = self.0.overdue.lock();
+        overdue.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.0.fence.state().is_some()
     }
 
     /// Whether events wait to be heard that are older than `patience` milliseconds, or

@@ -1,8 +1,8 @@
 //! A service as a value: it is built, then run, so that one process can hold all five
 //! and a test holds them the way production does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -20,6 +20,7 @@ use crate::http::auth::Authenticator;
 use crate::http::idempotency;
 use crate::losses::fence::Fence;
 use crate::losses::reconcile;
+use crate::operating::metrics::Metrics;
 use crate::saying::hint::Hints;
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
@@ -57,6 +58,8 @@ pub struct Surroundings {
     pub broker: jetstream::Context,
     /// Who may do what.
     pub auth: Authenticator,
+    /// What the process measures.
+    pub metrics: Metrics,
 }
 
 impl Service {
@@ -78,10 +81,12 @@ impl Service {
             location,
             broker,
             auth,
+            metrics,
         } = surroundings;
         let database = Database::open(self.name, &location, self.migrations).await?;
         let failed = CancellationToken::new();
         let relay_tasks = Tasks::new(self.name, failed.clone());
+        let database = database.measured(metrics.of(self.name));
         let database = database.hinting(Hints::start(broker.client(), &relay_tasks));
         let suspect = Arc::new(Notify::new());
         let relay = Relay::start(
@@ -110,6 +115,7 @@ impl Service {
             fence: Fence::default(),
             suspect,
             heard_until: heard_until.clone(),
+            overdue: Mutex::default(),
             settings,
         }));
         let compared = CancellationToken::new();

@@ -94,6 +94,17 @@ pub(crate) async fn at(
     Ok(found.filter(|event| event.stream_sequence == sequence))
 }
 
+/// The first event from a sequence on whose subject matches a filter.
+pub(crate) async fn first(
+    broker: &jetstream::Context,
+    filter: &str,
+    from: u64,
+) -> Result<Option<Recorded>, Fault> {
+    let position = json!({ "seq": from, "next_by_subj": filter });
+    let mut page = read_some(broker, position, 1).await?;
+    Ok(page.events.drain(..).next())
+}
+
 struct Read {
     events: Vec<Recorded>,
     // The sequence to go on from; none at the end of the stream.
@@ -101,7 +112,15 @@ struct Read {
 }
 
 /// Reads a page with one batched direct get (NATS ADR-31).
-async fn read_page(broker: &jetstream::Context, mut position: Value) -> Result<Read, Fault> {
+async fn read_page(broker: &jetstream::Context, position: Value) -> Result<Read, Fault> {
+    read_some(broker, position, PAGE).await
+}
+
+async fn read_some(
+    broker: &jetstream::Context,
+    mut position: Value,
+    most: u64,
+) -> Result<Read, Fault> {
     let client = broker.client();
     let away = |error: &dyn std::fmt::Display| Fault::Away(format!("the stream: {error}"));
     let inbox = client.new_inbox();
@@ -109,7 +128,7 @@ async fn read_page(broker: &jetstream::Context, mut position: Value) -> Result<R
         .subscribe(inbox.clone())
         .await
         .map_err(|e| away(&e))?;
-    position["batch"] = PAGE.into();
+    position["batch"] = most.into();
     let request = position.to_string();
     let subject = format!("$JS.API.DIRECT.GET.{}", catalog::STREAM);
     client
