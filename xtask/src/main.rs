@@ -6,7 +6,9 @@
 // This is a terminal program: what it has to say goes to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod apt;
 mod asyncapi;
+mod browser;
 mod ci;
 mod cluster;
 mod deny;
@@ -40,9 +42,11 @@ Commands:
                              some, only the main run is made.
   ci [--no-deny]             Everything that has to hold before a change lands:
                              test, fmt, clippy, the map as an AsyncAPI document
-                             (where Node is installed), cargo-deny.
+                             (where Node is installed), the tests in a browser
+                             (where there is one), cargo-deny.
   asyncapi                   Have the official parser read the map as an AsyncAPI
                              document.
+  browser                    Run the tests in a real browser (Chromium).
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
   help                       Show this text.
@@ -82,6 +86,10 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "asyncapi" => match rest {
             [] => asyncapi::asyncapi(),
             _ => Err(Failure::usage("`cargo xtask asyncapi` takes no arguments")),
+        },
+        "browser" => match rest {
+            [] => browser::browser(),
+            _ => Err(Failure::usage("`cargo xtask browser` takes no arguments")),
         },
         "ci" => ci::ci(!no_deny("ci", rest)?),
         "setup" => setup::setup(!no_deny("setup", rest)?),
