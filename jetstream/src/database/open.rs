@@ -282,6 +282,12 @@ async fn connect_postgres(service: &str, url: &str) -> Result<DatabaseConnection
                     // Set-based statements have one good plan; planning again costs more.
                     ("plan_cache_mode", "force_generic_plan"),
                     ("jit", "off"),
+                    // That plan goes by the keys of the batch. A plan that was made while the
+                    // tables were small would read all of them instead, for as long as the
+                    // connection lives.
+                    ("enable_seqscan", "off"),
+                    ("enable_hashjoin", "off"),
+                    ("enable_mergejoin", "off"),
                 ])
                 .disable_statement_logging()
         });

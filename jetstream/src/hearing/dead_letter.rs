@@ -164,6 +164,27 @@ pub(crate) async fn count_open(database: &Database) -> Result<i64, Fault> {
         .unwrap_or(0))
 }
 
+/// When the oldest open letter died.
+pub(crate) async fn oldest_open(database: &Database) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT coalesce(min(died_at), 0) AS n FROM dead_letters WHERE state = 'OPEN'";
+    let rows = database.query(sql, vec![]).await?;
+    let oldest = rows.first().map(|row| row.try_get("", "n")).transpose()?;
+    Ok(oldest.filter(|died_at| *died_at > 0))
+}
+
+/// Forgets failures that were counted before a time; how many.
+pub(crate) async fn prune_failures(
+    database: &Database,
+    before: i64,
+    most: i64,
+) -> Result<u64, Fault> {
+    let sql = "DELETE FROM failures WHERE (consumer, event_id) IN
+                   (SELECT consumer, event_id FROM failures WHERE failed_at < $1 LIMIT $2)";
+    database
+        .execute(sql, vec![before.into(), most.into()])
+        .await
+}
+
 /// A letter, whatever its state.
 pub(crate) async fn find(database: &Database, id: Uuid) -> Result<Option<DeadLetter>, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE id = $1");

@@ -8,5 +8,6 @@ pub(crate) mod inbox;
 #[cfg(feature = "fixtures")]
 pub mod laws;
 pub mod participant;
+pub(crate) mod pull;
 pub mod reaction;
 pub mod subscription;

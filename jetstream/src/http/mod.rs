@@ -9,6 +9,7 @@ pub mod limits;
 pub(crate) mod missing;
 pub mod page;
 pub mod ticket;
+mod verified;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};

@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod metrics;
+pub(crate) mod pruning;
 pub(crate) mod routes;
 pub(crate) mod sample;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use events::{Envelope, EventId, catalog};
-use sea_orm::QueryResult;
+use sea_orm::{DbBackend, QueryResult};
 use uuid::Uuid;
 
 use crate::database::bulk::{Column, Rows};
@@ -18,8 +18,9 @@ pub(crate) struct Committed {
     pub(crate) turn: String,
 }
 
+// `place`: 1 for the first of the events that are appended together.
 const COLUMNS: &[(&str, Column)] = &[
-    ("pseq", Column::Int),
+    ("place", Column::Int),
     ("event_id", Column::Id),
     ("subject", Column::Text),
     ("aggregate", Column::Text),
@@ -30,6 +31,9 @@ const COLUMNS: &[(&str, Column)] = &[
     ("decided_at", Column::Int),
     ("body", Column::Bytes),
 ];
+
+const APPENDED: &str = "event_id, subject, aggregate, correlation, causation, traceparent, turn, \
+                        decided_at, body";
 
 const SELECTED: &str = "pseq, event_id, subject, aggregate, correlation, causation, traceparent, \
                         turn, decided_at, body";
@@ -43,46 +47,54 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
     if count == 0 {
         return Ok(vec![]);
     }
-    let sql = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq";
-    let rows = tx.query(sql, vec![count.into()]).await?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Fault::Permanent("no producer row".to_owned()))?;
-    let last: i64 = row.try_get("", "pseq")?;
-
     let mut rows = Rows::of(COLUMNS);
-    let mut committed = Vec::with_capacity(emissions.len());
-    for (pseq, emission) in (last - count + 1..).zip(emissions) {
-        if let Some(ending) = emission.ending {
+    for (place, said) in (1_i64..).zip(&emissions) {
+        if let Some(ending) = said.ending {
             tx.count_ending(ending);
         }
-        let event = number(emission, pseq, tx.now());
         rows.push([
-            pseq.into(),
-            event.envelope.id.0.into(),
-            event.envelope.entry.subject.into(),
-            event.envelope.aggregate.clone().into(),
-            event.envelope.correlation.into(),
-            event
-                .envelope
-                .causation
-                .map_or(Uuid::nil(), |id| id.0)
-                .into(),
-            event
-                .envelope
-                .traceparent
-                .clone()
-                .unwrap_or_default()
-                .into(),
-            event.turn.clone().into(),
+            place.into(),
+            said.id.0.into(),
+            said.entry.subject.into(),
+            said.aggregate.as_str().into(),
+            said.correlation.into(),
+            said.causation.map_or(Uuid::nil(), |id| id.0).into(),
+            said.traceparent.as_deref().unwrap_or_default().into(),
+            turn(said).into(),
             tx.now().into(),
-            event.envelope.body.to_vec().into(),
+            said.body.to_vec().into(),
         ]);
-        committed.push(event);
     }
-    let sql = format!("INSERT INTO outbox ({SELECTED}) SELECT {SELECTED} FROM v");
-    tx.run(rows, &sql, vec![]).await?;
-    Ok(committed)
+    let before = write(tx, rows, count).await?;
+    let numbered = (before + 1..).zip(emissions);
+    Ok(numbered
+        .map(|(pseq, emission)| number(emission, pseq, tx.now()))
+        .collect())
+}
+
+/// Takes as many numbers and writes the rows; the last number before them.
+async fn write(tx: &Tx, rows: Rows, count: i64) -> Result<i64, Fault> {
+    let take = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq - $1 AS before";
+    let before = |taken: Vec<QueryResult>| match taken.first() {
+        Some(row) => Ok(row.try_get::<i64>("", "before")?),
+        None => Err(Fault::Permanent("no producer row".to_owned())),
+    };
+    let into = format!("INSERT INTO outbox (pseq, {APPENDED}) SELECT");
+    match tx.backend() {
+        DbBackend::Postgres => {
+            let sql = format!(
+                ", n AS ({take}), i AS ({into} n.before + place, {APPENDED} FROM v, n)
+                 SELECT before FROM n"
+            );
+            before(tx.fetch(rows, &sql, vec![count.into()]).await?)
+        }
+        _ => {
+            let before = before(tx.query(take, vec![count.into()]).await?)?;
+            let sql = format!("{into} $1 + place, {APPENDED} FROM v");
+            tx.run(rows, &sql, vec![before.into()]).await?;
+            Ok(before)
+        }
+    }
 }
 
 /// Rows that were decided before `before` and are not published, oldest first.
@@ -132,6 +144,20 @@ pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault
     Ok(())
 }
 
+/// Removes rows that were decided before a time, from the first number on, so that numbers
+/// stay without gaps; not those that are still to be published. How many there were.
+pub(crate) async fn prune(database: &Database, before: i64, most: i64) -> Result<u64, Fault> {
+    let sql = "WITH low(first, past) AS (SELECT min(pseq), min(pseq) + $2 FROM outbox)
+               DELETE FROM outbox WHERE pseq >= (SELECT first FROM low) AND pseq < coalesce(
+                   (SELECT min(pseq) FROM outbox
+                    WHERE pseq >= (SELECT first FROM low) AND pseq < (SELECT past FROM low)
+                      AND (decided_at >= $1 OR (published_at IS NULL AND refused = ''))),
+                   (SELECT past FROM low))";
+    database
+        .execute(sql, vec![before.into(), most.into()])
+        .await
+}
+
 /// What is not published.
 pub(crate) struct Backlog {
     pub(crate) unpublished: i64,
@@ -155,12 +181,14 @@ pub(crate) async fn backlog(database: &Database) -> Result<Backlog, Fault> {
     })
 }
 
+fn turn(emission: &Emission) -> String {
+    let turn = emission.turn.map(|turn| turn.to_header());
+    turn.unwrap_or_default()
+}
+
 fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
     Committed {
-        turn: emission
-            .turn
-            .map(|turn| turn.to_header())
-            .unwrap_or_default(),
+        turn: turn(&emission),
         envelope: Envelope {
             id: emission.id,
             entry: emission.entry,

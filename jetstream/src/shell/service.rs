@@ -21,6 +21,7 @@ use crate::http::idempotency;
 use crate::losses::fence::Fence;
 use crate::losses::reconcile;
 use crate::operating::metrics::Metrics;
+use crate::operating::pruning;
 use crate::saying::hint::Hints;
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
@@ -90,7 +91,7 @@ impl Service {
         let database = database.hinting(Hints::start(broker.client(), &relay_tasks));
         let suspect = Arc::new(Notify::new());
         let relay = Relay::start(
-            broker.clone(),
+            broker.client(),
             database.clone(),
             suspect.clone(),
             &relay_tasks,
@@ -123,7 +124,7 @@ impl Service {
         shell.spawn("reconciliation", watch.run());
         if !work.subscriptions.is_empty() {
             let consumer = Consumer {
-                broker,
+                client: broker.client(),
                 work,
                 relay,
                 heard_until,
@@ -141,6 +142,9 @@ impl Service {
         });
         shell.every("idempotency keys", idempotency::PRUNE_EVERY, |shell| {
             idempotency::prune(shell).boxed()
+        });
+        shell.every("pruning", pruning::EVERY, |shell| {
+            pruning::prune(shell).boxed()
         });
         let router = (self.routes)(&shell);
         Ok(Running {
