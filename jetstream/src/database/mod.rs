@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod fixture;
 pub mod migration;
 mod open;
+pub mod snapshot;
 
 pub use open::{DatabaseError, Location};
 
