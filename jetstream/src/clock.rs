@@ -53,7 +53,7 @@ impl Clock {
 #[allow(clippy::disallowed_methods)] // the one place
 pub fn wall() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, millis)
+    since.map_or(0, millis) + crate::failpoint::clock_offset()
 }
 
 /// A new id: `UUIDv7`, so that ids sort by time.

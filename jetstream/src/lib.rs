@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod database;
 pub mod event;
+mod failpoint;
 pub mod fault;
 pub mod hearing;
 pub mod http;

@@ -2,6 +2,7 @@
 
 use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
+use crate::failpoint;
 use crate::fault::Fault;
 use crate::hearing::inbox;
 use crate::hearing::participant;
@@ -59,8 +60,10 @@ impl Work {
         for (index, subscription) in self.subscriptions.iter().enumerate() {
             let slice = items.iter().filter(|item| item.subscription == index);
             let mut slice: Vec<Delivery> = slice.map(|item| item.delivery.clone()).collect();
-            if subscription.proof == Proof::Inbox && !slice.is_empty() {
+            if subscription.proof == Proof::Inbox && !slice.is_empty() && !failpoint::is_off("R1") {
+                let heard = slice.len();
                 slice = inbox::record(tx, &self.consumer, slice).await?;
+                failpoint::note("duplicates", heard - slice.len());
             }
             if !slice.is_empty() {
                 let said = subscription.handler.handle(tx, &slice).await?;

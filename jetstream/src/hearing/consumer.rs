@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::event::Delivery;
+use crate::failpoint::{self, Point};
 use crate::fault::Fault;
 use crate::hearing::batch::{Item, Work};
 use crate::hearing::dead_letter::{self, DeadLetter, Origin};
@@ -184,6 +185,7 @@ impl Consumer {
         let mut away = Pause::default();
         let mut conflicts = 0;
         loop {
+            failpoint::reach(Point::Deciding).await;
             let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
             let fault = match run.await {
                 Ok(Ok(committed)) => {
@@ -191,6 +193,7 @@ impl Consumer {
                         let time = last.delivery.envelope.time;
                         self.heard_until.store(time, Ordering::Relaxed);
                     }
+                    failpoint::reach(Point::Committed).await;
                     self.relay.publish(committed);
                     return Outcome::Done;
                 }
@@ -242,6 +245,7 @@ impl Consumer {
         let place = place(message);
         if place.deliveries > 1 {
             self.meters().redelivered.inc();
+            failpoint::note("redelivered", 1);
         }
         Ok(Some(Item {
             delivery: Delivery::new(envelope, place.sequence),
@@ -286,6 +290,9 @@ impl Consumer {
     }
 
     async fn ack_all(&self, batch: &[Pulled]) {
+        if !failpoint::reach(Point::Acking).await {
+            return;
+        }
         for pulled in batch {
             self.ack(&pulled.message).await;
         }

@@ -92,14 +92,16 @@ pub const OF_EVERY_SERVICE: &[Invariant] = &[
         rule: "events are numbered without gaps",
         about: "producer",
         sql: |_, _| {
-            // Numbers of events that were accepted when a fence was lifted have no row.
+            // Numbers of events that were accepted when a fence was lifted have no row, and
+            // the oldest rows have been pruned.
             "SELECT 'outbox' AS id, 'numbers ' || lowest || ' to ' || highest || ' in ' || n
                  || ' rows and ' || accepted || ' accepted events' AS found
-             FROM (SELECT coalesce(min(o.pseq), 1) AS lowest, count(*) AS n,
-                       (SELECT pseq FROM producer) AS highest,
-                       (SELECT count(*) FROM accepted_events a WHERE NOT EXISTS
+             FROM (SELECT lowest, highest, n,
+                       (SELECT count(*) FROM accepted_events a WHERE a.pseq >= lowest AND NOT EXISTS
                            (SELECT 1 FROM outbox x WHERE x.pseq = a.pseq)) AS accepted
-                   FROM outbox o) AS numbers
+                   FROM (SELECT coalesce(min(pseq), (SELECT pseq + 1 FROM producer)) AS lowest,
+                             (SELECT pseq FROM producer) AS highest, count(*) AS n
+                         FROM outbox) AS kept) AS numbers
              WHERE highest - lowest + 1 <> n + accepted"
                 .to_owned()
         },

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::millis;
 use crate::database::Database;
+use crate::failpoint::{self, Point};
 use crate::hearing::dead_letter;
 use crate::saying::outbox::{self, Committed};
 use crate::saying::window::{Landed, NotSent, WINDOW, Window};
@@ -298,6 +299,7 @@ async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Acked>, in_
             some.push(one);
         }
         let pseqs: Vec<_> = some.drain(..).map(|acked| acked.0).collect();
+        failpoint::reach(Point::Published).await;
         if let Err(fault) = outbox::mark(&database, &pseqs).await {
             // Published, but not marked: the sweep publishes it again, under the same id.
             tracing::warn!(%fault, count = pseqs.len(), "published events could not be marked");

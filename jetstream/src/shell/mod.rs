@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::database::{Database, Tx};
 use crate::event::Emission;
+use crate::failpoint::{self, Point};
 use crate::fault::Fault;
 use crate::hearing::batch::Work;
 use crate::http::auth::Authenticator;
@@ -143,6 +144,7 @@ impl Shell {
     pub async fn commit(&self, tx: Tx, emissions: Vec<Emission>) -> Result<(), Fault> {
         let committed = outbox::append(&tx, emissions).await?;
         tx.commit().await?;
+        failpoint::reach(Point::Committed).await;
         self.0.relay.publish(committed);
         Ok(())
     }
