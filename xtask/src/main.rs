@@ -8,6 +8,7 @@
 
 mod apt;
 mod asyncapi;
+mod bench;
 mod browser;
 mod ci;
 mod cluster;
@@ -17,6 +18,7 @@ mod nats;
 mod postgres;
 mod process;
 mod repo;
+mod restate;
 mod scratch;
 mod setup;
 mod signals;
@@ -47,6 +49,10 @@ Commands:
   asyncapi                   Have the official parser read the map as an AsyncAPI
                              document.
   browser                    Run the tests in a real browser (Chromium).
+  bench [KIND] [--quick] [ARGS...]
+                             Measure on this machine and write BENCHMARKS.md.
+                             KIND is standard (ours and theirs; without KIND),
+                             growth, instances, steps, or all.
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
   help                       Show this text.
@@ -57,6 +63,8 @@ Examples:
   cargo xtask test -p events
   cargo xtask test -p integration-tests cancels
   cargo xtask ci --no-deny
+  cargo xtask bench --quick
+  cargo xtask bench growth --orders 100000
 
 What is fetched goes to .tools/ in the project's folder. In the environment,
 ENSEMBLE_NATS_SERVER names a nats-server program to use instead, and
@@ -83,6 +91,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
     match command.as_str() {
         "up" => up::up(rest),
         "test" => tests_run::test(rest),
+        "bench" => bench::bench(rest),
         "asyncapi" => match rest {
             [] => asyncapi::asyncapi(),
             _ => Err(Failure::usage("`cargo xtask asyncapi` takes no arguments")),

@@ -10,4 +10,6 @@ pub mod laws;
 pub mod participant;
 pub(crate) mod pull;
 pub mod reaction;
+#[cfg(feature = "slow-steps")]
+mod slow_steps;
 pub mod subscription;
