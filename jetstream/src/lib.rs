@@ -11,7 +11,6 @@
 pub mod clock;
 pub mod database;
 pub mod event;
-mod failpoint;
 pub mod fault;
 pub mod hearing;
 pub mod http;
@@ -22,11 +21,6 @@ pub mod shell;
 pub mod stream;
 mod tasks;
 pub mod telemetry;
-
-// Small values are allocated by one thread and freed by another all the time, which is what
-// the C library's allocator is slowest at: it took a quarter of the services' time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use database::{Database, Tx};
 pub use event::{Delivery, Emission};

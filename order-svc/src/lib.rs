@@ -6,7 +6,6 @@
 
 mod api;
 pub mod domain;
-pub mod invariants;
 mod migration;
 mod placing;
 mod store;

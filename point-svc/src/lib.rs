@@ -5,7 +5,6 @@
 
 mod api;
 pub mod domain;
-pub mod invariants;
 mod migration;
 mod store;
 mod subscriptions;

@@ -3,7 +3,6 @@
 // With a fifth step in the list, every order needs a service that only `gift_wrap` has.
 #![cfg(not(feature = "gift-wrap"))]
 
-mod check;
 mod crash;
 mod crowd;
 mod dead_letters;
@@ -27,4 +26,5 @@ mod rules;
 mod smoke;
 mod stories;
 mod timeline;
+mod traces;
 mod up;

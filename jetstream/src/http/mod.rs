@@ -9,7 +9,6 @@ pub mod limits;
 pub(crate) mod missing;
 pub mod page;
 pub mod ticket;
-mod verified;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -27,6 +26,7 @@ use crate::http::limits::Gate;
 use crate::operating::metrics::Metrics;
 use crate::shell::Shell;
 use crate::shell::settings::Settings;
+use crate::telemetry;
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -124,7 +124,8 @@ impl Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         // The one place where a fault meets a client: it is logged here, and only here.
-        tracing::warn!(%fault, "a request failed");
+        let (request_id, trace_id) = telemetry::request::names();
+        tracing::warn!(%fault, request_id, trace_id, "a request failed");
         match fault {
             Fault::Fenced(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -252,6 +253,7 @@ pub fn router(services: Vec<(Shell, Router)>, settings: &Settings, metrics: &Met
         [alone] => alone.name(),
         _ => "all",
     };
+    let tracer = shells.first().map(|shell| shell.tracer().clone());
     let mut router = crate::operating::routes::routes(shells.clone())
         .route(
             "/metrics",
@@ -259,12 +261,13 @@ pub fn router(services: Vec<(Shell, Router)>, settings: &Settings, metrics: &Met
         )
         .merge(health::routes(shells));
     for (shell, routes) in services {
-        let routes = routes.layer(from_fn_with_state(shell.name(), access::by));
+        let routes = routes.layer(from_fn_with_state(shell, access::by));
         router = router.merge(routes);
     }
     let recorder = Recorder {
         metrics: metrics.clone(),
         process,
+        tracer: tracer.unwrap_or_default(),
     };
     let gate = Gate::new(&settings.limits);
     let router = router

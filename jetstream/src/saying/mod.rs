@@ -3,4 +3,3 @@
 pub(crate) mod hint;
 pub(crate) mod outbox;
 pub(crate) mod relay;
-pub(crate) mod window;

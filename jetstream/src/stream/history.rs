@@ -66,10 +66,7 @@ pub async fn ids(broker: &jetstream::Context, from: i64) -> Result<HashSet<Event
 
 /// Reads the events whose subjects match a filter, from a time on (milliseconds since the
 /// Unix epoch) to the end of the stream.
-///
-/// # Errors
-/// When the broker is away.
-pub async fn scan(
+pub(crate) async fn scan(
     broker: &jetstream::Context,
     filter: &str,
     from: i64,

@@ -363,10 +363,9 @@ fn pid_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()).ok()?)
 }
 
-/// Has the kernel end a process with the thread that starts it, where the system can.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-pub fn end_with_parent(command: &mut Command) {
+fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     // SAFETY: between fork and exec only one system call is made, which is allowed there.
     unsafe {
@@ -377,9 +376,8 @@ pub fn end_with_parent(command: &mut Command) {
     }
 }
 
-/// Has the kernel end a process with the thread that starts it, where the system can.
 #[cfg(not(target_os = "linux"))]
-pub fn end_with_parent(_: &mut Command) {}
+fn end_with_parent(_: &mut Command) {}
 
 fn read_ports(folder: &Path) -> Option<String> {
     let file = std::fs::read_dir(folder).ok()?.find_map(Result::ok)?.path();

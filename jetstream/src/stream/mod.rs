@@ -5,5 +5,4 @@ pub mod broker;
 pub mod guard;
 pub mod history;
 pub mod local_server;
-pub mod position;
 pub mod topology;
