@@ -5,6 +5,7 @@
 
 mod api;
 pub mod domain;
+pub mod invariants;
 mod migration;
 mod store;
 mod subscriptions;

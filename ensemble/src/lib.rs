@@ -5,6 +5,7 @@
 
 mod api;
 mod bench;
+pub mod check;
 mod completions;
 mod dead_letters;
 mod demo;
@@ -66,6 +67,9 @@ enum Command {
     /// Lift the fence of a service whose database was set back
     #[command(after_help = fence::EXAMPLES)]
     Fence(fence::Args),
+    /// Hold all databases and the stream to what must be true
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Args),
     /// Place orders as fast as they are decided, and measure
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Args),
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
             Command::Resolve(args) => resolve::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,
             Command::Fence(args) => fence::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Provision(args) => provision::run(&args).await,
             Command::Completions(args) => {

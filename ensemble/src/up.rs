@@ -52,8 +52,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), String> {
     let services = chosen(&args.services)?;
-    telemetry::start(args.serve.log_format())?;
-    serve(args, &services).await
+    let telemetry = telemetry::start(&args.serve.telemetry("ensemble"))?;
+    let result = serve(args, &services).await;
+    telemetry.stop().await;
+    result
 }
 
 async fn serve(args: Args, services: &[Service]) -> Result<(), String> {

@@ -53,14 +53,7 @@ impl Clock {
 #[allow(clippy::disallowed_methods)] // the one place
 pub fn wall() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, millis)
-}
-
-/// This machine's wall clock, as fine as it goes: for what is only shown.
-#[must_use]
-#[allow(clippy::disallowed_methods)] // the one place
-pub fn moment() -> std::time::SystemTime {
-    std::time::SystemTime::now()
+    since.map_or(0, millis) + crate::failpoint::clock_offset()
 }
 
 /// A new id: `UUIDv7`, so that ids sort by time.

@@ -6,6 +6,7 @@
 
 mod api;
 pub mod domain;
+pub mod invariants;
 mod migration;
 mod placing;
 mod store;

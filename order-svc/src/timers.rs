@@ -65,17 +65,14 @@ async fn ring(shell: Shell) -> Result<(), Fault> {
 async fn ring_for(shell: &Shell, ids: Vec<OrderId>) -> Result<(), Fault> {
     let rules = placing::rules(shell.settings());
     let tx = shell.begin().await?;
-    let mut due = orders::load(&tx, ids.iter().copied()).await?;
-    let traces = orders::traces(&tx, shell, ids).await?;
+    let mut due = orders::load(&tx, ids).await?;
     let loaded: BTreeMap<_, _> = due.iter().map(|(id, order)| (*id, order.version)).collect();
     let mut emissions = Vec::new();
     for order in due.values_mut() {
         let said = order
             .hear(Input::Due, tx.now(), &rules)
             .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
-        let trace = traces.get(&order.context.order_id).copied();
-        let say = |say| placing::from_outside(order, say, trace, "deadline");
-        emissions.extend(said.iter().map(say));
+        emissions.extend(said.iter().map(|say| placing::from_outside(order, say)));
     }
     let changed = due
         .iter()

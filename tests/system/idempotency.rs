@@ -1,7 +1,13 @@
 //! A request that is sent again with its key has its effect once.
 
+use std::collections::BTreeSet;
+
+use futures::StreamExt as _;
 use futures::future::join_all;
-use integration_tests::{Answer, Backend, Client, World, eventually, on_both_databases};
+use futures::stream::FuturesUnordered;
+use integration_tests::{
+    Answer, Backend, Client, Signal, System, World, eventually, on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases! {
@@ -14,6 +20,7 @@ on_both_databases! {
     a_restock_with_a_key_is_made_once: restocked_once();
     a_coupon_with_a_key_is_issued_once: issued_once();
     a_key_that_cannot_be_one_is_named: wrong_key();
+    a_key_outlives_a_kill_in_between: killed_in_between();
     keys_are_forgotten_after_a_week: forgotten();
 }
 
@@ -278,6 +285,46 @@ async fn forgotten(backend: Backend) {
     let again = world.operator().post_once("new", path, charge).await;
     assert!(again.is_replayed(), "{again:?}");
     world.end().await;
+}
+
+/// 200 requests with one key, and everything is killed when some of them are answered: the
+/// clients come back, and there is one order.
+async fn killed_in_between(backend: Backend) {
+    let mut system = System::new(backend);
+    system.start().await;
+    let product = system.operator().product(500, 1_000).await;
+    // Then order has heard of the product.
+    system.user("bob").place(one(&product)).await;
+    for (round, answered) in [0, 1, 20, 100].into_iter().enumerate() {
+        let name = format!("user{round}");
+        let alice = system.user(&name);
+        let request = || alice.try_post_once("k1", "/orders", one(&product));
+        let mut requests: FuturesUnordered<_> = (0..200).map(|_| request()).collect();
+        let mut seen = vec![];
+        for _ in 0..answered {
+            seen.push(requests.next().await.expect("an answer").expect("it lives"));
+        }
+        system.process().signal(Signal::KILL);
+        seen.extend(
+            requests
+                .filter_map(async |answer| answer.ok())
+                .collect::<Vec<_>>()
+                .await,
+        );
+        system.take().ended().await;
+        system.has_no_broker().await;
+        system.start().await;
+
+        let alice = system.user(&name);
+        seen.extend(at_once(&alice, 200, "k1", "/orders", one(&product)).await);
+        let ids: BTreeSet<_> = seen
+            .iter()
+            .filter_map(|a| a.body["order_id"].as_str())
+            .collect();
+        assert_eq!(ids.len(), 1, "round {round}: {ids:?}");
+        assert_eq!(orders_of(&alice).await, 1);
+    }
+    system.end().await;
 }
 
 /// The second instance does not see what the first has not committed yet.

@@ -3,6 +3,7 @@
 // With a fifth step in the list, every order needs a service that only `gift_wrap` has.
 #![cfg(not(feature = "gift-wrap"))]
 
+mod check;
 mod crash;
 mod crowd;
 mod dead_letters;
@@ -26,5 +27,4 @@ mod rules;
 mod smoke;
 mod stories;
 mod timeline;
-mod traces;
 mod up;

@@ -1,10 +1,11 @@
-//! The five services as five processes of their own.
+//! The five services as five processes of their own, and what one of them takes up.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use integration_tests::{Backend, Client, Process, Signal, Site};
+use futures::future::join_all;
+use integration_tests::{Backend, Client, Events, Process, Signal, Site};
 use jetstream::http::auth::DevelopmentKey;
 use jetstream::stream::local_server::{self, LocalServer};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 /// A broker, and a process per service.
 struct Processes {
     urls: BTreeMap<&'static str, String>,
-    running: Vec<Process>,
+    running: BTreeMap<&'static str, Process>,
     http: reqwest::Client,
     key: DevelopmentKey,
     database_url: Option<String>,
@@ -21,7 +22,7 @@ struct Processes {
 }
 
 impl Processes {
-    async fn start(backend: Backend) -> Self {
+    async fn start(backend: Backend, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let given = std::env::var_os("ENSEMBLE_NATS_SERVER").map(PathBuf::from);
         let program = local_server::find(given.as_deref()).expect("a nats-server");
@@ -34,17 +35,18 @@ impl Processes {
         let database_url = integration_tests::database_url(backend);
         let data_dir = folder.path().join("data");
         let start = |name: &'static str| {
-            let flags = flags(broker.url(), &data_dir, database_url.as_deref());
+            let mut flags = flags(broker.url(), &data_dir, database_url.as_deref());
+            flags.extend(more.iter().map(|flag| (*flag).to_owned()));
             let binary = format!("{name}-svc");
             (name, Process::start(&binary, flags, folder.path(), name))
         };
         // All at once, on a directory that is not there yet.
         let started: Vec<_> = ensemble::SERVICES.iter().map(|s| start(s.name)).collect();
         let mut urls = BTreeMap::new();
-        let mut running = Vec::new();
+        let mut running = BTreeMap::new();
         for (name, mut process) in started {
             urls.insert(name, process.says("the address", address).await);
-            running.push(process);
+            running.insert(name, process);
         }
         let timeout = Duration::from_secs(30);
         let http = reqwest::Client::builder().timeout(timeout).build();
@@ -60,10 +62,10 @@ impl Processes {
     }
 
     async fn end(self) {
-        for process in &self.running {
+        for process in self.running.values() {
             process.signal(Signal::TERM);
         }
-        for process in self.running {
+        for process in self.running.into_values() {
             let finished = process.ended().await;
             assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
         }
@@ -109,7 +111,7 @@ impl Site for Processes {
 }
 
 async fn five_processes_take_orders(backend: Backend) {
-    let processes = Processes::start(backend).await;
+    let processes = Processes::start(backend, &[]).await;
     let operator = Client::operator(&processes);
     let product = operator.product(500, 10).await;
     let campaign = operator.campaign(json!({ "percent": 10 }), 2).await;
@@ -153,4 +155,42 @@ async fn five_processes_confirm_and_compensate_and_drain_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_processes_confirm_and_compensate_and_drain_on_postgres() {
     five_processes_take_orders(Backend::Postgres).await;
+}
+
+/// What a process has in memory, in KiB.
+fn resident(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()));
+    let status = status.expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_open_streams_take_less_than_100_mb() {
+    let flags = ["--order-deadline", "120"];
+    let processes = Processes::start(Backend::Sqlite, &flags).await;
+    let product = Client::operator(&processes).product(500, 1_000).await;
+    let names: Vec<String> = (0..20).map(|n| format!("user{n}")).collect();
+    for name in &names {
+        Client::operator(&processes).charge(name, 500).await;
+    }
+    // Orders stay open as long as point is paused.
+    processes.running["point"].signal(Signal::STOP);
+    let mut streams = vec![];
+    for name in &names {
+        let user = Client::user(&processes, name);
+        let one = json!({ "items": [{ "product_id": product, "quantity": 1 }] });
+        let order = user.place(one).await;
+        streams.extend(join_all((0..50).map(|_| user.events(order))).await);
+    }
+    assert_eq!(streams.len(), 1_000);
+    let resident = resident(&processes.running["order"]);
+    assert!(resident < 100 * 1024, "{resident} KiB");
+    processes.running["point"].signal(Signal::CONT);
+    for changes in join_all(streams.into_iter().map(Events::all)).await {
+        let (_, last) = changes.last().expect("at least one");
+        assert_eq!(last["state"], "CONFIRMED");
+    }
+    processes.end().await;
 }

@@ -15,7 +15,7 @@ on_both_databases! {
     an_order_needs_no_coupon_and_no_cart_when_it_names_none: no_coupon();
     an_unknown_product_may_be_known_in_a_moment: unknown_product();
     another_users_order_is_not_there: another_users_order();
-    of_a_hundred_users_ten_get_a_coupon: first_come_first_served();
+    of_a_thousand_users_a_hundred_get_a_coupon: first_come_first_served();
     a_user_gets_one_coupon_of_a_campaign: one_coupon_each();
     a_coupon_serves_one_of_two_open_orders: one_coupon_two_orders();
     a_cart_keeps_what_was_not_ordered: cart_keeps_the_rest();
@@ -180,11 +180,13 @@ async fn another_users_order(backend: Backend) {
 async fn first_come_first_served(backend: Backend) {
     let world = World::start(backend).await;
     let discount = json!({ "percent": 10 });
-    let campaign = world.operator().campaign(discount, 10).await;
+    let campaign = world.operator().campaign(discount, 100).await;
     let path = format!("/coupons/{campaign}/issue");
-    let users: Vec<_> = (0..100).map(|n| world.user(&format!("user{n}"))).collect();
+    let users: Vec<_> = (0..1_000)
+        .map(|n| world.user(&format!("user{n}")))
+        .collect();
     let answers = join_all(users.iter().map(|user| user.post(&path, json!({})))).await;
-    assert_eq!(with_status(&answers, 201), 10);
+    assert_eq!(with_status(&answers, 201), 100);
     for answer in answers.iter().filter(|answer| answer.status != 201) {
         assert_eq!(answer.problem(), (409, "SOLD_OUT"));
     }

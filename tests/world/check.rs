@@ -1,7 +1,9 @@
 //! What must hold at the end of every test.
 
-use events::{Step, catalog};
+use ensemble::check::{Place, check};
+use events::catalog;
 use jetstream::Database;
+use jetstream::operating::evidence::Letter;
 use jetstream::stream::broker::PullConfig;
 use sea_orm::Value;
 
@@ -61,57 +63,34 @@ pub(crate) async fn look(world: &World) -> Result<u64, String> {
     Ok(stream.cached_info().state.last_sequence)
 }
 
-/// The sums that hold whatever happened; the tables' own CHECKs hold the rest.
-pub(crate) async fn sums(world: &World) -> Result<(), String> {
-    for (service, database) in databases(world) {
-        let letters = dead_letters(&database).await;
-        if !letters.is_empty() {
-            return Err(format!("{service} has dead letters: {letters:?}"));
-        }
-        let mut zero = vec![(
-            "numbers that are missing",
-            "SELECT coalesce(max(pseq), 0) - count(*) AS n FROM outbox",
-        )];
-        if Step::named(service).is_ok() {
-            zero.push((
-                "holds without a living order",
-                "SELECT count(*) AS n FROM holds WHERE state = 'HELD'",
-            ));
-        }
-        // PostgreSQL sums integers as decimals, hence the casts.
-        zero.extend(match service {
-            "stock" => Some((
-                "units held",
-                "SELECT CAST(coalesce(sum(held), 0) AS BIGINT) AS n FROM products",
-            )),
-            "point" => Some((
-                "points held",
-                "SELECT CAST(coalesce(sum(held), 0) AS BIGINT) AS n FROM accounts",
-            )),
-            "coupon" => Some((
-                "coupons held",
-                "SELECT count(*) AS n FROM coupons WHERE state = 'HELD'",
-            )),
-            _ => None,
-        });
-        for (what, sql) in zero {
-            match count(&database, sql).await {
-                0 => {}
-                n => return Err(format!("{service}: {n} {what}")),
-            }
-        }
+/// Holds the whole to its invariants, and to having no dead letters; what is wrong, a line
+/// each.
+pub(crate) async fn whole(world: &World) -> Result<(), String> {
+    let places: Vec<Place> = databases(world)
+        .into_iter()
+        .filter_map(|(name, database)| {
+            let service = world.services.iter().find(|service| service.name == name);
+            let service = *service?;
+            Some(Place { service, database })
+        })
+        .collect();
+    let report = check(world.broker(), &world.settings(), &places).await;
+    let report = report.expect("databases and broker answer");
+    let letters = report.open_letters.iter().flat_map(|(service, letters)| {
+        let letter = move |letter: &Letter| {
+            format!(
+                "dead letter of {service}: {} {}",
+                letter.subject, letter.reason
+            )
+        };
+        letters.iter().map(letter)
+    });
+    let violations = report.violations.iter().map(ToString::to_string);
+    let wrong: Vec<String> = letters.chain(violations).collect();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.join("\n")),
     }
-    Ok(())
-}
-
-async fn dead_letters(database: &Database) -> Vec<(String, String)> {
-    let sql = "SELECT subject, reason FROM dead_letters WHERE state = 'OPEN'";
-    let rows = database.query(sql, vec![]).await;
-    rows.expect("the database answers")
-        .iter()
-        .map(|row| (row.try_get("", "subject"), row.try_get("", "reason")))
-        .map(|(subject, reason)| (subject.expect("text"), reason.expect("text")))
-        .collect()
 }
 
 fn databases(world: &World) -> Vec<(&'static str, Database)> {

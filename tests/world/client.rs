@@ -114,7 +114,9 @@ impl<'a> Client<'a> {
         format!("{}{path}", self.site.url(service(path), &self.name))
     }
 
-    pub(crate) fn token(&self) -> &str {
+    /// Its token.
+    #[must_use]
+    pub fn token(&self) -> &str {
         &self.token
     }
 
@@ -198,6 +200,20 @@ impl<'a> Client<'a> {
     pub async fn post_once(&self, key: &str, path: &str, body: Value) -> Answer {
         let headers = [("idempotency-key", key)];
         self.send_with(Method::POST, path, body, &headers).await
+    }
+
+    /// As [`Self::post_once`], to a host that may be gone.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn try_post_once(
+        &self,
+        key: &str,
+        path: &str,
+        body: Value,
+    ) -> Result<Answer, reqwest::Error> {
+        let headers = [("idempotency-key", key)];
+        self.try_send_with(Method::POST, path, body, &headers).await
     }
 
     /// As [`Self::post_once`], to one of several instances.

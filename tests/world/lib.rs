@@ -7,12 +7,10 @@
 
 mod check;
 mod client;
-mod collector;
 mod following;
 mod postgres;
 mod process;
 mod shop;
-mod spans;
 mod story;
 mod system;
 
@@ -33,12 +31,10 @@ use jetstream::{Database, Service, Settings};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client, Site};
-pub use collector::{Collector, Span, hang_together};
 pub use following::{Change, Events, Socket};
 pub use postgres::{database_url, forget_databases};
 pub use process::{Finished, Process, Signal, nats_servers_on};
 pub use shop::Shop;
-pub use spans::span_tree;
 pub use story::story;
 pub use system::System;
 
@@ -385,12 +381,12 @@ impl World {
         check::look(self).await.map(|_| ())
     }
 
-    /// Whether nothing was left behind: no dead letter, and nothing held.
+    /// Whether everything is as it must be, and no dead letter was left behind.
     ///
     /// # Errors
     /// What was.
     pub async fn is_clean(&self) -> Result<(), String> {
-        check::sums(self).await
+        check::whole(self).await
     }
 
     /// Waits until everything is quiet, checks that nothing was left behind, and ends.

@@ -67,6 +67,12 @@ impl System {
         self
     }
 
+    /// The `--database-url` that it runs with; none on SQLite.
+    #[must_use]
+    pub fn database_url(&self) -> Option<&str> {
+        self.database_url.as_deref()
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {

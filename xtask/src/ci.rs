@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::failure::{Failure, Outcome};
 use crate::process::cargo;
 use crate::signals::Signals;
-use crate::{asyncapi, deny, tests_run};
+use crate::{asyncapi, browser, deny, tests_run};
 
 /// Runs the parts in turn and stops at the first that fails. What is printed
 /// last is the summary of the tests.
@@ -24,6 +24,7 @@ fn parts(signals: &Signals, with_deny: bool) -> Outcome {
         signals.require(cargo(lints.split(' ')))
     })?;
     part("asyncapi", || asyncapi::check(signals))?;
+    part("browser", || browser::check(signals))?;
     if with_deny {
         part("deny", || deny::check(signals))?;
     } else {

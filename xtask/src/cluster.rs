@@ -35,12 +35,15 @@ pub(crate) enum Durability {
     /// The end of its processes, and no power cut. A test makes and drops
     /// databases of its own, which takes ten times as long with fsync.
     Processes,
+    /// A power cut, as in production: what is measured waits for the disk.
+    Power,
 }
 
 impl Durability {
     fn settings(self) -> &'static [&'static str] {
         match self {
             Durability::Processes => &["fsync=off", "full_page_writes=off"],
+            Durability::Power => &[],
         }
     }
 }
@@ -97,6 +100,11 @@ impl Cluster {
     /// The URL of the server, without a database.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}", self.port)
+    }
+
+    /// The server's first process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
     }
 }
 

@@ -6,7 +6,10 @@
 // This is a terminal program: what it has to say goes to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod apt;
 mod asyncapi;
+mod bench;
+mod browser;
 mod ci;
 mod cluster;
 mod deny;
@@ -15,6 +18,7 @@ mod nats;
 mod postgres;
 mod process;
 mod repo;
+mod restate;
 mod scratch;
 mod setup;
 mod signals;
@@ -40,9 +44,15 @@ Commands:
                              some, only the main run is made.
   ci [--no-deny]             Everything that has to hold before a change lands:
                              test, fmt, clippy, the map as an AsyncAPI document
-                             (where Node is installed), cargo-deny.
+                             (where Node is installed), the tests in a browser
+                             (where there is one), cargo-deny.
   asyncapi                   Have the official parser read the map as an AsyncAPI
                              document.
+  browser                    Run the tests in a real browser (Chromium).
+  bench [KIND] [--quick] [ARGS...]
+                             Measure on this machine and write BENCHMARKS.md.
+                             KIND is standard (ours and theirs; without KIND),
+                             growth, instances, steps, or all.
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
   help                       Show this text.
@@ -53,6 +63,8 @@ Examples:
   cargo xtask test -p events
   cargo xtask test -p integration-tests cancels
   cargo xtask ci --no-deny
+  cargo xtask bench --quick
+  cargo xtask bench growth --orders 100000
 
 What is fetched goes to .tools/ in the project's folder. In the environment,
 ENSEMBLE_NATS_SERVER names a nats-server program to use instead, and
@@ -79,9 +91,14 @@ fn dispatch(arguments: &[String]) -> Outcome {
     match command.as_str() {
         "up" => up::up(rest),
         "test" => tests_run::test(rest),
+        "bench" => bench::bench(rest),
         "asyncapi" => match rest {
             [] => asyncapi::asyncapi(),
             _ => Err(Failure::usage("`cargo xtask asyncapi` takes no arguments")),
+        },
+        "browser" => match rest {
+            [] => browser::browser(),
+            _ => Err(Failure::usage("`cargo xtask browser` takes no arguments")),
         },
         "ci" => ci::ci(!no_deny("ci", rest)?),
         "setup" => setup::setup(!no_deny("setup", rest)?),

@@ -6,10 +6,9 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 
+use crate::apt;
 use crate::failure::{Failure, Outcome};
-use crate::process::{
-    find_on_path, in_repository, is_executable, output_of, variable, version_text,
-};
+use crate::process::{find_on_path, is_executable, output_of, variable, version_text};
 use crate::signals::Signals;
 use crate::version::{Version, find_version};
 
@@ -96,18 +95,14 @@ fn newest_installed(versions: &Path) -> Option<(PathBuf, PathBuf)> {
         .map(|(_, programs)| programs)
 }
 
-/// Installs PostgreSQL where this user can: root, on Debian and its kin.
+/// Installs PostgreSQL where this user can.
 fn install(signals: &Signals) -> Outcome {
-    if !geteuid().is_root() || find_on_path("apt-get").is_none() {
+    if !apt::can_install() {
         return Err(missing());
     }
-    eprintln!("postgresql: installing (apt-get) ...");
     keep_from_starting_a_cluster()?;
-    apt_get(signals, &["update"])?;
-    apt_get(
-        signals,
-        &["install", "-y", "--no-install-recommends", "postgresql"],
-    )
+    let otherwise = format!("set {VARIABLE} to the URL of a PostgreSQL server");
+    apt::install(signals, "postgresql", &otherwise)
 }
 
 /// Debian's package makes a cluster and starts it, unless told not to before
@@ -121,27 +116,6 @@ fn keep_from_starting_a_cluster() -> Outcome {
         .map_or(Ok(()), fs::create_dir_all)
         .and_then(|()| fs::write(file, "create_main_cluster = false\n"))
         .map_err(|error| Failure::file("write", file, &error))
-}
-
-fn apt_get(signals: &Signals, arguments: &[&str]) -> Outcome {
-    let mut command = in_repository("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        // Keep the file above, where the package would ask about it.
-        .args(["-q", "-o", "Dpkg::Options::=--force-confold"])
-        .args(arguments)
-        .stdin(std::process::Stdio::null())
-        // What xtask prints to its output is the test runner's.
-        .stdout(std::io::stderr());
-    let status = signals.run(command)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "`apt-get {}` failed; mend what it reports above, or set {VARIABLE} to the URL of a \
-         PostgreSQL server",
-        arguments.join(" ")
-    )))
 }
 
 fn missing() -> Failure {

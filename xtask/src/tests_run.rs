@@ -52,6 +52,23 @@ pub(crate) fn test_and_keep_summary(signals: &Signals) -> Outcome<Vec<String>> {
     })
 }
 
+/// Runs the tests of the system that need a feature, which names their binary too, and
+/// something else that the environment tells them.
+pub(crate) fn with_feature(
+    signals: &Signals,
+    feature: &str,
+    environment: (&'static str, String),
+) -> Outcome {
+    let mut servers = Servers::start(signals)?;
+    servers.environment.push(environment);
+    let mut command = Runner::choose().command(&servers);
+    // As the main run is built, so that nothing is built twice.
+    let feature_of_package = format!("integration-tests/{feature}");
+    command.args(["--workspace", "--features", &feature_of_package]);
+    command.args(["--test", feature]);
+    signals.require(command)
+}
+
 /// The extra runs come first, so that what is printed last is the summary of
 /// the main one.
 fn run(

@@ -58,7 +58,7 @@ fn take_release(arguments: &[String]) -> (bool, Vec<&String>) {
 
 /// Where cargo puts what it builds, which the environment and cargo's
 /// configuration can both change.
-fn target_folder() -> Outcome<PathBuf> {
+pub(crate) fn target_folder() -> Outcome<PathBuf> {
     let metadata = output_of(&mut cargo([
         "metadata",
         "--no-deps",

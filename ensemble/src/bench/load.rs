@@ -1,215 +1,332 @@
-//! The load: each user has one order in flight, and places the next when it is decided.
+//! The load: who places orders, and when.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use events::catalog::{ORDER_COMPENSATED, ORDER_CONFIRMED};
-use events::{Envelope, OrderId};
-use futures::StreamExt as _;
-use jetstream::http::auth::DevelopmentKey;
-use jetstream::stream::broker::Context;
-use reqwest::{Client, StatusCode};
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use events::OrderId;
+use jetstream::clock;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use super::shop::{self, User};
+use super::client::Connection;
+use super::meter::{Done, Meter};
+use super::mix::{Fate, Mix, Plan};
+use super::outcomes::{Outcome, Outcomes, PATIENCE};
+use super::progress::Progress;
+use super::shop::{self, Products, User};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// When orders are placed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// Closed loop: each customer places the next one when the one before has its end.
+    Closed,
+    /// Open loop: so many per second, whatever becomes of them.
+    Open(f64),
+}
 
-/// What was measured.
-#[derive(Debug, Default)]
-pub(super) struct Measured {
-    pub(super) seconds: f64,
+/// What all customers share.
+pub(super) struct Market {
+    pub(super) mix: Mix,
+    pub(super) products: Option<Rc<Products>>,
+    /// Where decisions are heard; without it, the answers wait for the end.
+    pub(super) outcomes: Option<Outcomes>,
+    pub(super) meter: RefCell<Meter>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) tally: RefCell<Tally>,
+    pub(super) placed: Cell<u64>,
+}
+
+/// All orders that came to their end, measured or not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
     pub(super) confirmed: u64,
-    pub(super) canceled: u64,
-    /// From sending the request to the 202.
-    pub(super) accept: Vec<Duration>,
-    /// From sending the request to the decision.
-    pub(super) complete: Vec<Duration>,
+    /// What confirmed orders cost.
+    pub(super) paid: i64,
 }
 
-/// Orders that wait for their decision, and decisions that were heard before the answer
-/// with the order's id was.
-#[derive(Default)]
-struct Waiting {
-    waiting: HashMap<OrderId, oneshot::Sender<(bool, Instant)>>,
-    early: HashMap<OrderId, (bool, Instant)>,
+/// Somebody who places orders, one at a time, on a connection of their own.
+pub(super) struct Customer {
+    pub(super) connection: Connection,
+    pub(super) buys: Buys,
 }
 
-type Decisions = Arc<Mutex<Waiting>>;
+/// Where a customer buys.
+pub(super) enum Buys {
+    /// In the shop of a system of ours.
+    Here(Box<User>),
+    /// Elsewhere: the path that orders go to.
+    Elsewhere {
+        path: String,
+        user: u32,
+        placed: u32,
+    },
+}
 
+/// Has customers place orders until all windows of the meter are full.
 pub(super) async fn run(
-    args: &super::Args,
-    url: &str,
-    key: &DevelopmentKey,
-    broker: &Context,
-) -> Result<Measured, String> {
-    let client = Client::builder()
-        .timeout(PATIENCE)
-        .tcp_nodelay(true)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let warm_up = (args.orders / 10).div_ceil(args.in_flight).max(1);
-    let each = args.orders.div_ceil(args.in_flight);
-    eprintln!(
-        "filling the shop: {} users, {} coupons each",
-        args.in_flight,
-        warm_up + each
-    );
-    let shop = shop::fill(&client, url, key, args.in_flight, warm_up + each).await?;
-    let decisions = Decisions::default();
-    listen(broker, decisions.clone()).await?;
-    let products = Arc::new(shop.products);
-    let mut users = shop.users;
-    for (what, orders) in [("warming up", warm_up), ("measuring", each)] {
-        eprintln!(
-            "{what}: {} orders",
-            u64::from(orders) * u64::from(args.in_flight)
-        );
-        let start = Instant::now();
-        let mut running = Vec::new();
-        for (n, user) in (0..).zip(users.drain(..)) {
-            let customer = Customer {
-                n,
-                user,
-                url: url.to_owned(),
-                client: client.clone(),
-                products: products.clone(),
-                decisions: decisions.clone(),
-            };
-            running.push(tokio::spawn(customer.place_all(orders)));
-        }
-        let mut measured = Measured::default();
-        for customer in running {
-            let (user, one) = customer.await.map_err(|error| error.to_string())??;
-            users.push(user);
-            measured.add(one);
-        }
-        measured.seconds = start.elapsed().as_secs_f64();
-        if what == "measuring" {
-            return Ok(measured);
-        }
+    market: &Rc<Market>,
+    customers: Vec<Customer>,
+    pace: Pace,
+) -> Result<(), String> {
+    match pace {
+        Pace::Closed => closed(market, customers).await,
+        Pace::Open(rate) => open(market, customers, rate).await,
     }
-    Err("nothing was measured".to_owned())
 }
 
-/// Hears the decisions as they are published.
-async fn listen(broker: &Context, decisions: Decisions) -> Result<(), String> {
-    for (entry, good) in [(&ORDER_CONFIRMED, true), (&ORDER_COMPENSATED, false)] {
-        let subscribed = broker.client().subscribe(entry.subject).await;
-        let mut events = subscribed.map_err(|error| error.to_string())?;
-        let decisions = decisions.clone();
-        tokio::spawn(async move {
-            while let Some(message) = events.next().await {
-                let now = Instant::now();
-                let Ok(envelope) = Envelope::decode(entry.subject, message.payload) else {
-                    continue;
-                };
-                let order = OrderId(envelope.correlation);
-                let mut decisions = decisions.lock().unwrap_or_else(PoisonError::into_inner);
-                match decisions.waiting.remove(&order) {
-                    Some(waiting) => drop(waiting.send((good, now))),
-                    None => drop(decisions.early.insert(order, (good, now))),
-                }
-            }
+async fn closed(market: &Rc<Market>, customers: Vec<Customer>) -> Result<(), String> {
+    let mut running = JoinSet::new();
+    for mut customer in customers {
+        let market = market.clone();
+        running.spawn_local(async move {
+            while !market.is_over() && customer.place(&market, Instant::now()).await? {}
+            Ok::<(), String>(())
         });
     }
-    broker
-        .client()
-        .flush()
-        .await
-        .map_err(|error| error.to_string())
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(|error| error.to_string())??;
+    }
+    Ok(())
 }
 
-struct Customer {
-    n: u32,
-    user: User,
-    url: String,
-    client: Client,
-    products: Arc<Vec<String>>,
-    decisions: Decisions,
+/// An order is due at its time, also when all customers are busy: what it then waits counts.
+async fn open(market: &Rc<Market>, customers: Vec<Customer>, rate: f64) -> Result<(), String> {
+    let (idle, mut next) = mpsc::unbounded_channel();
+    for customer in customers {
+        let _ = idle.send(customer);
+    }
+    let start = Instant::now();
+    let mut running: JoinSet<Result<(), String>> = JoinSet::new();
+    for n in 0_u32.. {
+        let intended = start + Duration::from_secs_f64(f64::from(n) / rate);
+        tokio::time::sleep_until(intended.into()).await;
+        while let Some(ended) = running.try_join_next() {
+            ended.map_err(|error| error.to_string())??;
+        }
+        if market.is_over() {
+            break;
+        }
+        let customer = tokio::time::timeout(PATIENCE, next.recv()).await;
+        let Ok(Some(mut customer)) = customer else {
+            return Err("no customer is free: the system does not keep up".to_owned());
+        };
+        let (market, idle) = (market.clone(), idle.clone());
+        running.spawn_local(async move {
+            if customer.place(&market, intended).await? {
+                let _ = idle.send(customer);
+            }
+            Ok(())
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(|error| error.to_string())??;
+    }
+    Ok(())
+}
+
+/// Has each customer spend a coupon, so that there is one that coupon refuses.
+pub(super) async fn spend_a_coupon_each(
+    market: &Rc<Market>,
+    customers: Vec<Customer>,
+) -> Result<Vec<Customer>, String> {
+    let plan = Plan {
+        fate: Fate::Confirmed,
+        coupon: true,
+        cart: false,
+        hot: false,
+        flow: market.mix.flows()[0],
+    };
+    let mut placing = JoinSet::new();
+    for mut customer in customers {
+        let market = market.clone();
+        placing.spawn_local(async move {
+            customer.place_as(&market, plan, Instant::now()).await?;
+            Ok::<Customer, String>(customer)
+        });
+    }
+    let placed = placing.join_all().await;
+    placed.into_iter().collect()
+}
+
+impl Market {
+    fn is_over(&self) -> bool {
+        self.meter.borrow().is_full()
+    }
+
+    fn plan(&self) -> Plan {
+        let n = self.placed.get();
+        self.placed.set(n + 1);
+        self.mix.plan(n)
+    }
+
+    fn record(&self, plan: Plan, order: &str, done: &Done) -> Result<(), String> {
+        let expected = match plan.fate {
+            Fate::Confirmed => Outcome::Confirmed,
+            Fate::RefusedBy(_) | Fate::Canceled => Outcome::Canceled,
+        };
+        if done.outcome != expected {
+            let found = done.outcome;
+            return Err(format!(
+                "order {order} is {found:?} and was to be {expected:?}: {:?}",
+                plan.fate
+            ));
+        }
+        if done.outcome == Outcome::Confirmed {
+            let mut tally = self.tally.borrow_mut();
+            tally.confirmed += 1;
+            tally.paid += 2 * shop::PRICE - if plan.coupon { shop::DISCOUNT } else { 0 };
+        }
+        self.progress.advance(1);
+        self.meter.borrow_mut().record(done)
+    }
+}
+
+#[derive(Deserialize)]
+struct Placed {
+    order_id: OrderId,
+    #[serde(default)]
+    state: String,
 }
 
 impl Customer {
-    async fn place_all(mut self, orders: u32) -> Result<(User, Measured), String> {
-        let mut measured = Measured::default();
-        for _ in 0..orders {
-            let coupon = self.user.coupons.pop_front().ok_or("no coupon is left")?;
-            let sent = Instant::now();
-            let order = self.place(&coupon).await?;
-            measured.accept.push(sent.elapsed());
-            let (good, decided) = self.decision(order).await?;
-            measured.complete.push(decided.duration_since(sent));
-            match good {
-                true => measured.confirmed += 1,
-                false => measured.canceled += 1,
-            }
-        }
-        Ok((self.user, measured))
-    }
-
-    /// Places an order; one that comes a moment too early is placed again.
-    async fn place(&self, coupon: &str) -> Result<OrderId, String> {
-        let [one, two] = shop::chosen(&self.products, self.n);
-        let body = json!({
-            "items": [{ "product_id": one, "quantity": 1 }, { "product_id": two, "quantity": 1 }],
-            "coupon_id": coupon,
-            "from_cart": true,
-        });
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let request = self.client.post(format!("{}/orders", self.url));
-            let response = request
-                .bearer_auth(&self.user.token)
-                .json(&body)
-                .send()
-                .await
-                .map_err(|error| error.to_string())?;
-            let status = response.status();
-            let answer: Value = response.json().await.unwrap_or_default();
-            match status {
-                StatusCode::ACCEPTED => {
-                    let id = answer["order_id"].as_str().unwrap_or_default();
-                    return id
-                        .parse()
-                        .map_err(|_| "an answer without an order id".to_owned());
-                }
-                StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY
-                    if Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                _ => return Err(format!("an order was answered {status}: {answer}")),
-            }
+    /// Whose orders they are, in a shop of ours.
+    pub(super) fn name(&self) -> Option<String> {
+        match &self.buys {
+            Buys::Here(user) => Some(user.name.clone()),
+            Buys::Elsewhere { .. } => None,
         }
     }
 
-    async fn decision(&self, order: OrderId) -> Result<(bool, Instant), String> {
-        let heard = {
-            let mut decisions = self
-                .decisions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Some(early) = decisions.early.remove(&order) {
-                return Ok(early);
+    /// Places an order and waits for its end; false when this customer has nothing to place
+    /// another one with.
+    async fn place(&mut self, market: &Market, intended: Instant) -> Result<bool, String> {
+        self.place_as(market, market.plan(), intended).await
+    }
+
+    async fn place_as(
+        &mut self,
+        market: &Market,
+        plan: Plan,
+        intended: Instant,
+    ) -> Result<bool, String> {
+        match &mut self.buys {
+            Buys::Here(user) => {
+                let Some(products) = &market.products else {
+                    return Err("there is no shop".to_owned());
+                };
+                let Some(body) = user.order(plan, products) else {
+                    return Ok(false);
+                };
+                let authorization = user.authorization.clone();
+                self.here(market, plan, intended, &authorization, &body)
+                    .await?;
+                Ok(true)
             }
-            let (waiting, heard) = oneshot::channel();
-            decisions.waiting.insert(order, waiting);
-            heard
+            Buys::Elsewhere { path, user, placed } => {
+                let order = clock::new_id().to_string();
+                let path = path.replace("{id}", &order);
+                let body = elsewhere(&order, *user, *placed);
+                *placed += 1;
+                let answer = self.connection.send("POST", &path, "", &body).await?;
+                let decided = Instant::now();
+                let outcome = outcome(answer.json()["state"].as_str().unwrap_or_default());
+                let (200, Some(outcome)) = (answer.status, outcome) else {
+                    let said = String::from_utf8_lossy(&answer.body).into_owned();
+                    return Err(format!(
+                        "order {order} was answered {}: {said}",
+                        answer.status
+                    ));
+                };
+                let done = Done {
+                    intended,
+                    accepted: None,
+                    decided,
+                    outcome,
+                };
+                market.record(plan, &order, &done)?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn here(
+        &mut self,
+        market: &Market,
+        plan: Plan,
+        intended: Instant,
+        authorization: &str,
+        body: &str,
+    ) -> Result<(), String> {
+        let waiting = format!("{authorization}prefer: wait=30\r\n");
+        let headers = match market.outcomes {
+            Some(_) => authorization,
+            None => &waiting,
         };
-        match tokio::time::timeout(PATIENCE, heard).await {
-            Ok(Ok(decision)) => Ok(decision),
-            _ => Err(format!("order {order} was not decided within {PATIENCE:?}")),
+        let answer = self
+            .connection
+            .send("POST", "/orders", headers, body)
+            .await?;
+        let answered = Instant::now();
+        if !matches!(answer.status, 200 | 202) {
+            let said = String::from_utf8_lossy(&answer.body).into_owned();
+            return Err(format!("an order was answered {}: {said}", answer.status));
         }
+        let placed: Placed =
+            serde_json::from_slice(&answer.body).map_err(|e| format!("an order's answer: {e}"))?;
+        let order = placed.order_id.to_string();
+        let done = match &market.outcomes {
+            None => {
+                let outcome = outcome(&placed.state);
+                let outcome = outcome.ok_or(format!("order {order} was not decided in 30 s"))?;
+                Done {
+                    intended,
+                    accepted: None,
+                    decided: answered,
+                    outcome,
+                }
+            }
+            Some(outcomes) => {
+                let canceled = plan.fate == Fate::Canceled;
+                if canceled {
+                    let path = format!("/orders/{order}/cancel");
+                    self.connection
+                        .call("POST", &path, authorization, &json!({}))
+                        .await?;
+                }
+                let (outcome, decided) = outcomes.of(placed.order_id, canceled).await?;
+                Done {
+                    intended,
+                    accepted: Some(answered),
+                    decided,
+                    outcome,
+                }
+            }
+        };
+        market.record(plan, &order, &done)
     }
 }
 
-impl Measured {
-    fn add(&mut self, other: Self) {
-        self.confirmed += other.confirmed;
-        self.canceled += other.canceled;
-        self.accept.extend(other.accept);
-        self.complete.extend(other.complete);
+fn outcome(state: &str) -> Option<Outcome> {
+    match state {
+        "CONFIRMED" => Some(Outcome::Confirmed),
+        "CANCELED" => Some(Outcome::Canceled),
+        "COMPENSATION_FAILED" => Some(Outcome::CompensationFailed),
+        _ => None,
     }
+}
+
+/// The same order for a system elsewhere, which filled its shop by numbers: see
+/// `bench/README.md`.
+fn elsewhere(order: &str, user: u32, placed: u32) -> String {
+    let first = user * 2 % shop::PRODUCTS;
+    let product = |n: u32| format!("00000000-0000-7000-8000-{n:012x}");
+    format!(
+        r#"{{"order_id":"{order}","user_id":"user{user}","items":[{{"product_id":"{}","quantity":1}},{{"product_id":"{}","quantity":1}}],"coupon_id":"{user:08x}-0000-7000-8000-{placed:012x}"}}"#,
+        product(first),
+        product(first + 1),
+    )
 }

@@ -1,108 +1,247 @@
 //! `ensemble bench`: orders over HTTP, from the request to the final state.
 //!
-//! It runs a system of its own in this process, on a broker and databases of its own, and
-//! keeps a given number of orders in flight (closed loop). Every order needs all four
-//! steps and has two lines. The end of an order is the moment at which its decision is
-//! heard from the broker.
+//! The system under load runs as `ensemble up` runs it, in a process of its own, on a
+//! broker and databases of its own; this process is the load. It can also load another
+//! system, to compare.
 
+mod client;
 mod load;
+mod meter;
+mod mix;
+mod outcomes;
+mod postgres;
+mod processes;
+mod progress;
 mod report;
+mod run;
 mod shop;
+mod sink;
+mod system;
+mod verify;
 
 use std::path::PathBuf;
 
-use clap::Parser as _;
-use jetstream::http::auth::DevelopmentKey;
-use jetstream::shell::config::ServeArgs;
-use jetstream::shell::host::Host;
-use jetstream::stream::broker;
-use jetstream::stream::local_server::{self, LocalServer};
-use jetstream::stream::topology::{self, Retention};
+use serde_json::{Value, json};
 
-use crate::SERVICES;
+use load::Pace;
+use mix::Mix;
+use processes::Watched;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   ensemble bench                                   one order at a time, on SQLite
-  ensemble bench --in-flight 256 --orders 20000
+  ensemble bench --in-flight 256 --repeat 3        medians of three runs
   ensemble bench --in-flight 256 --database-url postgres://postgres@127.0.0.1/bench
+  ensemble bench --rate 1000 --orders 20000        open loop: 1000 orders per second
+  ensemble bench --in-flight 64 --refuse stock=5,point=2,coupon=1,cart=1 --cancel 3
+  ensemble bench --in-flight 256 --orders 1000000 --windows 10 --restart
 
-Build it with --release: a debug build is several times slower.";
+Latencies begin when an order was due: in the open loop, what it waits for a system that
+does not keep up counts. Every order needs all four steps and has two lines, unless the
+mix says otherwise. Build with --release: a debug build is several times slower.
+
+Exit codes: 0 a result; 1 none, as something failed or an invariant was broken; 2 the
+command line is wrong.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Orders in flight at any time
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    in_flight: u32,
-    /// Orders to measure; a tenth of it is placed before, to warm up
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
-    orders: u32,
-    /// `parallel` or `sequential`
-    #[arg(long, default_value = "parallel", value_parser = ["parallel", "sequential"])]
-    flow: String,
+    /// Closed loop: orders in flight at any time; open loop: at most
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    in_flight: Option<u32>,
+    /// Open loop: orders per second, whatever becomes of them
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Orders to measure; without it, some seconds' worth
+    #[arg(long, value_parser = clap::value_parser!(u64).range(10..=10_000_000))]
+    orders: Option<u64>,
+    /// Orders before that, to warm up; without it, a tenth
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    warm_up: Option<u64>,
+    /// Report the orders in so many parts, to see what changes
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    windows: u32,
+    /// Runs, each on an empty system; medians are reported
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    repeat: u32,
+    /// How the load learns what became of an order: it hears the decision on the broker, or
+    /// lets the answer wait for it (then nothing is known of the 202)
+    #[arg(long, value_enum, default_value = "heard")]
+    outcome: LearnsBy,
+    /// Instances of every service, each process with all five; needs --database-url
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    instances: u32,
+    /// At the end, start the services again with all the data, and say how long it takes
+    #[arg(long)]
+    restart: bool,
+    /// Milliseconds that each step takes more; needs a build with the feature `slow-steps`
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=2000))]
+    slow_steps: u64,
+    #[command(flatten, next_help_heading = "Mix of orders")]
+    mix: Mix,
     /// The nats-server to start
     #[arg(long, env = "ENSEMBLE_NATS_SERVER", value_name = "PATH")]
     nats_server: Option<PathBuf>,
-    /// PostgreSQL server; databases are created there and stay. Without: SQLite
+    /// PostgreSQL server; databases are made there and removed at the end. Without: SQLite
     #[arg(long, env = "ENSEMBLE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// An empty directory for databases and the broker's store; it stays
+    /// An empty directory for databases, the broker's store and logs; it stays
     #[arg(long, default_value = "bench-data")]
     data_dir: PathBuf,
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// POST the orders here instead, where the answer waits for the end; {id} is the order's
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "target_shop",
+        help_heading = "Another system"
+    )]
+    target: Option<String>,
+    /// POST here how many users and coupons the shop of that system is to have
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "target",
+        help_heading = "Another system"
+    )]
+    target_shop: Option<String>,
+    /// A process of that system whose cost counts, with what it starts; several
+    #[arg(long, value_name = "NAME=PID", requires = "target", value_parser = Watched::parse, help_heading = "Another system")]
+    watch: Vec<Watched>,
 }
 
-#[derive(clap::Parser)]
-struct Flags {
-    #[command(flatten)]
-    serve: ServeArgs,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LearnsBy {
+    /// From the broker
+    Heard,
+    /// With `Prefer: wait`
+    Wait,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), String> {
-    let occupied = std::fs::read_dir(&args.data_dir).is_ok_and(|mut dir| dir.next().is_some());
-    if occupied {
-        let folder = args.data_dir.display();
-        return Err(format!(
-            "{folder} is not empty: remove it, or choose another with --data-dir"
-        ));
+    args.check()?;
+    let mut runs = Vec::new();
+    for run in 1..=args.repeat {
+        if args.repeat > 1 {
+            eprintln!("run {run} of {}", args.repeat);
+        }
+        runs.push(match &args.target {
+            Some(target) => run::elsewhere(&args, target).await?,
+            None => run::here(&args, run).await?,
+        });
     }
-    let program = local_server::find(args.nats_server.as_deref()).map_err(|e| e.to_string())?;
-    let server = LocalServer::start(&program, &args.data_dir.join("nats"));
-    let server = server.map_err(|error| error.to_string())?;
-    let serve = serve_args(&args)?;
-    let key = DevelopmentKey::of(&args.data_dir)?;
-    let connect = async |name| {
-        broker::connect(server.url(), name)
-            .await
-            .map_err(|error| error.to_string())
-    };
-    let broker = connect("bench").await?;
-    let settings = serve.settings();
-    let consumers: Vec<_> = SERVICES.iter().map(|s| s.consumer(&settings)).collect();
-    topology::provision(&broker, Retention::default(), &consumers)
-        .await
-        .map_err(|error| error.to_string())?;
-    let host = Host::start(&SERVICES, &serve, broker, key.authenticator()).await?;
-    let url = format!("http://{}", host.address());
-    // The load has a connection of its own, as a client has.
-    let measured = load::run(&args, &url, &key, &connect("bench load").await?).await;
-    host.drain().await;
-    report::print(&args, &measured?);
+    let rate = |run: &Value| run["windows"][0]["orders_per_second"].clone();
+    let mut report = report::median(&runs);
+    report["runs_orders_per_second"] = runs.iter().map(rate).collect();
+    match args.json {
+        true => println!("{report}"),
+        false => print!("{}", report::table(&report)),
+    }
     Ok(())
 }
 
-/// The system under load is configured as `ensemble up` is, for one flow.
-fn serve_args(args: &Args) -> Result<ServeArgs, String> {
-    let folder = args.data_dir.display().to_string();
-    let mut flags = vec!["bench", "--listen", "127.0.0.1:0", "--data-dir", &folder];
-    flags.extend(["--flows", &args.flow, "--order-deadline", "600"]);
-    // What is measured is the system, not its limits.
-    flags.extend(["--rate-limit", "0", "--requests-in-flight", "1000000"]);
-    if let Some(url) = &args.database_url {
-        flags.extend(["--database-url", url]);
+impl Args {
+    fn check(&self) -> Result<(), String> {
+        self.mix.check()?;
+        if self.instances > 1 && self.database_url.is_none() {
+            return Err("an SQLite file belongs to one process: give --database-url".to_owned());
+        }
+        if self.mix.cancel > 0.0 && self.outcome == LearnsBy::Wait {
+            return Err("who waits for the answer cannot cancel: leave --outcome out".to_owned());
+        }
+        if self.slow_steps > 0 && !cfg!(feature = "slow-steps") {
+            return Err(
+                "this build has no steps that can be slowed down: build it with --features \
+                 ensemble/slow-steps"
+                    .to_owned(),
+            );
+        }
+        let orders_each = self.orders_each();
+        if orders_each > shop::CART {
+            return Err(format!(
+                "a user's cart has room for {} orders, and each is to place {orders_each}: more \
+                 --in-flight, or fewer --orders",
+                shop::CART
+            ));
+        }
+        Ok(())
     }
-    let flags = Flags::try_parse_from(flags).map_err(|error| error.to_string())?;
-    Ok(flags.serve)
+
+    fn pace(&self) -> Pace {
+        self.rate.map_or(Pace::Closed, Pace::Open)
+    }
+
+    /// So many customers there are.
+    fn customers(&self) -> u32 {
+        self.in_flight
+            .unwrap_or(if self.rate.is_some() { 1024 } else { 1 })
+    }
+
+    /// About ten seconds' worth on a small machine.
+    fn orders(&self) -> u64 {
+        let customers = u64::from(self.customers());
+        let usual = match self.rate {
+            Some(rate) => (rate * 10.0) as u64,
+            None => (700 + customers * 150).min(30_000),
+        };
+        self.orders.unwrap_or(usual.max(10))
+    }
+
+    fn warm_up(&self) -> u64 {
+        let customers = u64::from(self.customers());
+        self.warm_up
+            .unwrap_or((self.orders() / 10).max(2 * customers))
+    }
+
+    /// So many orders a customer may come to place: not all are equally fast.
+    fn orders_each(&self) -> u64 {
+        let customers = u64::from(self.customers());
+        let all = self.orders() + self.warm_up() + customers;
+        match customers {
+            1 => all,
+            _ => all.div_ceil(customers) * 5 / 4 + 10,
+        }
+    }
+
+    /// What is reported beside the figures.
+    fn described(&self, system: &str, database: &str) -> Value {
+        let load = match self.rate {
+            Some(rate) => format!("open loop at {rate} orders/s"),
+            None => format!("closed loop, {} in flight", self.customers()),
+        };
+        let mix = &self.mix;
+        let refuse = mix
+            .refuse
+            .iter()
+            .map(|(step, share)| (step.name().to_owned(), json!(share)));
+        json!({
+            "system": system,
+            "database": database,
+            "load": load,
+            "in_flight": self.customers(),
+            "rate": self.rate,
+            "outcome": match self.outcome {
+                LearnsBy::Heard => "heard",
+                LearnsBy::Wait => "wait",
+            },
+            "instances": self.instances,
+            "slow_steps_ms": self.slow_steps,
+            "mix": {
+                "refuse": Value::Object(refuse.collect()),
+                "cancel": mix.cancel,
+                "coupon": mix.coupon,
+                "cart": mix.cart,
+                "hot": mix.hot,
+                "sequential": mix.sequential,
+            },
+        })
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=1_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("must be a number of orders per second, from 0.1".to_owned()),
+    }
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! On PostgreSQL its columns are arrays, so the statement's text does not depend on the
-//! number of rows and its plan is prepared once; on SQLite they are a list of values.
-//! Values are never null here: columns that may be absent have a value that means so.
+//! number of rows and its plan is prepared once; on SQLite they are a list of values, of
+//! one of a few lengths. Values are never null here: columns that may be absent have a
+//! value that means so.
 
 use std::fmt::Write as _;
 
@@ -134,16 +135,36 @@ impl Rows {
     }
 
     /// The rows as a list. Its parameters have no names: SQLite would look each name up
-    /// among all others.
+    /// among all others. Rows of nulls fill it up to one of a few lengths, and are left out
+    /// again, so that there are few texts and each of them is prepared once.
     fn list(self) -> (String, Vec<Value>) {
         let (rows, width) = (self.len(), self.columns.len());
+        let length = match filled(rows) {
+            length if length * width <= MOST_PARAMETERS => length,
+            _ => rows,
+        };
         let row = format!("({})", vec!["?"; width].join(", "));
-        let mut values = Vec::with_capacity(rows * width);
+        let list = vec![row; length].join(", ");
+        let source = format!("SELECT * FROM (VALUES {list}) WHERE column1 IS NOT NULL");
+        let mut values = Vec::with_capacity(length * width);
         let mut columns: Vec<_> = self.values.into_iter().map(Vec::into_iter).collect();
         for _ in 0..rows {
             values.extend(columns.iter_mut().filter_map(Iterator::next));
         }
-        (format!("VALUES {}", vec![row; rows].join(", ")), values)
+        values.resize(length * width, Value::BigInt(None));
+        (source, values)
+    }
+}
+
+// SQLite takes no more than 32766.
+const MOST_PARAMETERS: usize = 32_000;
+
+/// The next length that lists have: 1, 2, 3, 4, 6, 8, 12, 16, …
+fn filled(rows: usize) -> usize {
+    let power = rows.next_power_of_two();
+    match power / 4 * 3 {
+        between if between >= rows => between,
+        _ => power,
     }
 }
 
@@ -194,8 +215,23 @@ mod tests {
         );
         assert_eq!(
             s.sql,
-            "WITH v(k, n) AS (VALUES (?, ?), (?, ?)) SELECT * FROM v WHERE n > ?5"
+            "WITH v(k, n) AS (SELECT * FROM (VALUES (?, ?), (?, ?)) WHERE column1 IS NOT NULL) \
+             SELECT * FROM v WHERE n > ?5"
         );
         assert_eq!(s.values.map(|v| v.0.len()), Some(5));
+    }
+
+    #[test]
+    fn lists_have_few_lengths_and_little_in_vain() {
+        let lengths: std::collections::BTreeSet<_> = (1..=256).map(filled).collect();
+        assert_eq!(lengths.len(), 16, "{lengths:?}");
+        for rows in 1..=10_000 {
+            let length = filled(rows);
+            assert!(length >= rows && length * 2 <= rows * 3, "{rows}: {length}");
+        }
+        assert_eq!(
+            [1, 2, 3, 4, 5, 7, 9, 13].map(filled),
+            [1, 2, 3, 4, 6, 8, 12, 16]
+        );
     }
 }

@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod fixture;
 pub mod migration;
 mod open;
+pub mod snapshot;
 
 pub use open::{DatabaseError, Location};
 
@@ -207,10 +208,15 @@ impl Tx {
         &self.inner
     }
 
+    /// Which database it is in.
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.inner.get_database_backend()
+    }
+
     /// `FOR UPDATE` where rows can be locked; SQLite has one writer anyway.
     #[must_use]
     pub fn for_update(&self) -> &'static str {
-        match self.inner.get_database_backend() {
+        match self.backend() {
             DbBackend::Postgres => "FOR UPDATE",
             _ => "",
         }

@@ -52,6 +52,17 @@ pub enum DatabaseError {
         /// What the driver said.
         detail: String,
     },
+    /// There is none yet.
+    #[error(
+        "there is no database of {service} at {path}: give the --data-dir of a system that has \
+         run, or its --database-url"
+    )]
+    Missing {
+        /// Whose database.
+        service: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The tables could not be brought up to date.
     #[error("cannot bring the tables of {service} up to date: {detail}")]
     Migration {
@@ -148,6 +159,38 @@ impl Database {
             .await
             .map_err(|e| unreachable(e.to_string()))?;
         Ok(database)
+    }
+
+    /// Opens a database to read it, whoever else uses it: nothing in it is changed, not
+    /// even its tables.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be read.
+    pub async fn open_to_read(service: &str, location: &Location) -> Result<Self, DatabaseError> {
+        let unreachable = |error: sea_orm::DbErr| DatabaseError::Unreachable {
+            service: service.to_owned(),
+            place: location.place(),
+            detail: why(&error),
+        };
+        let reader = match location {
+            Location::Sqlite(file) if !file.is_file() => {
+                return Err(DatabaseError::Missing {
+                    service: service.to_owned(),
+                    path: file.clone(),
+                });
+            }
+            Location::Sqlite(file) => read_sqlite(file).await,
+            Location::Postgres(url) => connect_postgres(service, url).await,
+        };
+        let reader = reader.map_err(unreachable)?;
+        Ok(Self {
+            writer: reader.clone(),
+            reader,
+            clock: Clock::at(clock::wall()),
+            hints: None,
+            meters: Meters::default(),
+            _lock: None,
+        })
     }
 
     /// Creates a PostgreSQL database if it is not there.
@@ -263,6 +306,18 @@ async fn connect_sqlite(file: &Path, size: u32) -> Result<DatabaseConnection, se
     sea_orm::Database::connect(options).await
 }
 
+async fn read_sqlite(file: &Path) -> Result<DatabaseConnection, sea_orm::DbErr> {
+    let mut options = ConnectOptions::new(format!("sqlite://{}?mode=ro", file.display()));
+    options.max_connections(2).sqlx_logging(false);
+    options.map_sqlx_sqlite_opts(|sqlite| {
+        sqlite
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(3))
+            .disable_statement_logging()
+    });
+    sea_orm::Database::connect(options).await
+}
+
 async fn connect_postgres(service: &str, url: &str) -> Result<DatabaseConnection, sea_orm::DbErr> {
     let name = format!("ensemble-{service}");
     let mut options = ConnectOptions::new(url);
@@ -282,6 +337,12 @@ async fn connect_postgres(service: &str, url: &str) -> Result<DatabaseConnection
                     // Set-based statements have one good plan; planning again costs more.
                     ("plan_cache_mode", "force_generic_plan"),
                     ("jit", "off"),
+                    // That plan goes by the keys of the batch. A plan that was made while the
+                    // tables were small would read all of them instead, for as long as the
+                    // connection lives.
+                    ("enable_seqscan", "off"),
+                    ("enable_hashjoin", "off"),
+                    ("enable_mergejoin", "off"),
                 ])
                 .disable_statement_logging()
         });

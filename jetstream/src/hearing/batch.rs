@@ -2,13 +2,13 @@
 
 use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
+use crate::failpoint;
 use crate::fault::Fault;
 use crate::hearing::inbox;
 use crate::hearing::participant;
 use crate::hearing::subscription::{Proof, Subscription};
 use crate::saying::outbox;
 use crate::saying::outbox::Committed;
-use crate::telemetry::Tracer;
 
 /// An event and the subscription that it belongs to.
 #[derive(Debug, Clone)]
@@ -23,7 +23,6 @@ pub(crate) struct Work {
     pub(crate) consumer: String,
     pub(crate) database: Database,
     pub(crate) subscriptions: Vec<Subscription>,
-    pub(crate) tracer: Tracer,
 }
 
 impl Work {
@@ -61,8 +60,10 @@ impl Work {
         for (index, subscription) in self.subscriptions.iter().enumerate() {
             let slice = items.iter().filter(|item| item.subscription == index);
             let mut slice: Vec<Delivery> = slice.map(|item| item.delivery.clone()).collect();
-            if subscription.proof == Proof::Inbox && !slice.is_empty() {
+            if subscription.proof == Proof::Inbox && !slice.is_empty() && !failpoint::is_off("R1") {
+                let heard = slice.len();
                 slice = inbox::record(tx, &self.consumer, slice).await?;
+                failpoint::note("duplicates", heard - slice.len());
             }
             if !slice.is_empty() {
                 let said = subscription.handler.handle(tx, &slice).await?;

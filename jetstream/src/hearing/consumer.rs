@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::{self, AckKind, Message};
+use async_nats::jetstream::AckKind;
+use async_nats::{Client, Message};
 use events::step::Route;
 use events::{Envelope, catalog};
-use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::event::Delivery;
+use crate::failpoint::{self, Point};
 use crate::fault::Fault;
 use crate::hearing::batch::{Item, Work};
 use crate::hearing::dead_letter::{self, DeadLetter, Origin};
+use crate::hearing::pull::{Pull, answer, place};
 use crate::operating::metrics::Meters;
 use crate::saying::relay::{Relay, TURN};
-use crate::telemetry;
 
 // What is handled well inside `ack_wait`, and fills a transaction.
 const BATCH: usize = 256;
@@ -41,7 +41,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A service's durable consumer.
 #[derive(Clone)]
 pub(crate) struct Consumer {
-    pub(crate) broker: jetstream::Context,
+    pub(crate) client: Client,
     pub(crate) work: Arc<Work>,
     pub(crate) relay: Relay,
     // The time of the last event that was handled.
@@ -60,86 +60,47 @@ impl Consumer {
     pub(crate) async fn run(self) {
         let mut pause = Pause::default();
         while !self.stop.is_cancelled() {
-            match self.subscribe().await {
-                Ok(messages) => {
-                    if self.consume(messages).await {
+            let pulling = Pull::start(self.client.clone(), &self.work.consumer).await;
+            let ended = match pulling {
+                Ok(mut pull) => {
+                    let (ended, heard) = self.consume(&mut pull).await;
+                    if heard {
                         pause = Pause::default();
                     }
-                    // It ended by itself: the consumer was deleted, or the broker restarted.
-                    pause.wait(&self.stop).await;
+                    pull.end().await;
+                    ended
                 }
-                Err(error) => {
-                    let durable = &self.work.consumer;
-                    tracing::warn!(
-                        durable,
-                        error,
-                        "the consumer cannot be used; if it was never provisioned, run \
-                         `ensemble provision`"
-                    );
-                    pause.wait(&self.stop).await;
-                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                let durable = &self.work.consumer;
+                tracing::warn!(
+                    durable,
+                    error,
+                    "the consumer cannot be used; if it was never provisioned, run \
+                     `ensemble provision`"
+                );
+                pause.wait(&self.stop).await;
             }
         }
     }
 
-    async fn subscribe(&self) -> Result<pull::Stream, String> {
-        let consumer: jetstream::consumer::PullConsumer = self
-            .broker
-            .get_consumer_from_stream(&self.work.consumer, catalog::STREAM)
-            .await
-            .map_err(|error| error.to_string())?;
-        let stream = consumer
-            .stream()
-            .max_messages_per_batch(BATCH)
-            .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
-            .messages();
-        stream.await.map_err(|error| error.to_string())
-    }
-
-    /// Handles batches until the stream of messages ends or the service is stopped;
-    /// whether there were any.
-    async fn consume(&self, mut messages: pull::Stream) -> bool {
+    /// Handles batches until the service is stopped, or the consumer cannot be used any
+    /// more: how it ended, and whether there were any.
+    async fn consume(&self, pull: &mut Pull) -> (Result<(), String>, bool) {
         let mut previous = 0;
         loop {
             let first = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => {
-                    self.hand_back(messages).await;
-                    return previous > 0;
-                }
-                first = messages.next() => first,
+                () = self.stop.cancelled() => return (Ok(()), previous > 0),
+                first = pull.next() => first,
             };
-            let first = match first {
-                Some(Ok(message)) => message,
-                // A missed heartbeat while the broker is away: it recovers by itself.
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "pulling");
-                    if error.kind() == pull::MessagesErrorKind::MissingHeartbeat {
-                        continue;
-                    }
-                    return previous > 0;
-                }
-                None => return previous > 0,
+            let batch = match first {
+                Ok(first) => gather(pull, first, previous).await,
+                Err(error) => return (Err(error), previous > 0),
             };
-            let batch = gather(&mut messages, first, previous).await;
             previous = batch.len();
             self.handle(batch).await;
-        }
-    }
-
-    /// Gives back what was pulled and not begun, so that another instance has it at once.
-    async fn hand_back(&self, mut messages: pull::Stream) {
-        let mut begun_by_nobody = Vec::new();
-        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
-            begun_by_nobody.push(message);
-        }
-        // First the broker forgets this instance: as long as it is known to wait for
-        // messages, what it gives back comes to it again, and is lost until `ack_wait`.
-        drop(messages);
-        let _ = self.broker.client().flush().await;
-        for message in begun_by_nobody {
-            let _ = message.ack_with(AckKind::Nak(None)).await;
         }
     }
 
@@ -152,7 +113,7 @@ impl Consumer {
                 Ok(Some(item)) => batch.push(Pulled { message, item }),
                 Ok(None) => {
                     self.meters().skipped.inc();
-                    ack(&message).await;
+                    self.ack(&message).await;
                 }
                 Err(fault) => self.bury(message, None, &fault, 1).await,
             }
@@ -161,7 +122,7 @@ impl Consumer {
             return;
         }
         match self.until_decided(&batch).await {
-            Outcome::Done => ack_all(&batch).await,
+            Outcome::Done => self.ack_all(&batch).await,
             Outcome::Stopped => {}
             // One of them is poison: one by one, so that the others get through.
             Outcome::Failed(..) => {
@@ -177,7 +138,7 @@ impl Consumer {
     async fn handle_alone(&self, pulled: Pulled) {
         let alone = [pulled];
         let fault = match self.until_decided(&alone).await {
-            Outcome::Done => return ack_all(&alone).await,
+            Outcome::Done => return self.ack_all(&alone).await,
             Outcome::Stopped => return,
             Outcome::Failed(fault) => fault,
         };
@@ -191,15 +152,12 @@ impl Consumer {
             Some((times, pause)) => {
                 self.meters().retried.inc();
                 let (id, order) = (envelope.id, envelope.correlation);
-                let trace_id = trace_id(envelope);
                 tracing::warn!(
-                    consumer = self.work.consumer, event.id = %id, order.id = %order, trace_id, %fault, times,
+                    consumer = self.work.consumer, event.id = %id, order.id = %order, %fault, times,
                     "an event could not be handled; it is tried again"
                 );
-                let again = message.ack_with(AckKind::Nak(Some(jittered(pause)))).await;
-                if let Err(error) = again {
-                    tracing::debug!(%error, "nak");
-                }
+                let again = AckKind::Nak(Some(jittered(pause)));
+                answer(&self.client, &message, again).await;
             }
             None => {
                 let attempts = times.unwrap_or(1);
@@ -224,12 +182,10 @@ impl Consumer {
     /// away it waits, with backoff.
     async fn until_decided(&self, batch: &[Pulled]) -> Outcome {
         let items: Vec<Item> = batch.iter().map(|pulled| pulled.item.clone()).collect();
-        let heard: Vec<_> = items.iter().map(|item| &item.delivery).collect();
-        let (tracer, name) = (&self.work.tracer, &self.work.consumer);
-        let from = clock::moment();
         let mut away = Pause::default();
         let mut conflicts = 0;
         loop {
+            failpoint::reach(Point::Deciding).await;
             let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
             let fault = match run.await {
                 Ok(Ok(committed)) => {
@@ -237,7 +193,7 @@ impl Consumer {
                         let time = last.delivery.envelope.time;
                         self.heard_until.store(time, Ordering::Relaxed);
                     }
-                    tracer.processed(name, &heard, &committed, from);
+                    failpoint::reach(Point::Committed).await;
                     self.relay.publish(committed);
                     return Outcome::Done;
                 }
@@ -256,10 +212,7 @@ impl Consumer {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(conflicts)).await;
                 }
-                _ => {
-                    tracer.failed(name, &heard, &fault, from);
-                    return Outcome::Failed(fault);
-                }
+                _ => return Outcome::Failed(fault),
             }
         }
     }
@@ -289,15 +242,13 @@ impl Consumer {
             return Ok(None);
         }
         let envelope = Envelope::decode(subject, message.payload.clone())?;
-        let info = message.info().ok();
-        let times = info.as_ref().map_or(1, |info| info.delivered);
-        if times > 1 {
+        let place = place(message);
+        if place.deliveries > 1 {
             self.meters().redelivered.inc();
+            failpoint::note("redelivered", 1);
         }
-        let heard = self.work.tracer.hear(&envelope, &self.work.consumer, times);
-        let stream_sequence = info.map_or(0, |info| info.stream_sequence);
         Ok(Some(Item {
-            delivery: Delivery::new(envelope, stream_sequence).traced(heard),
+            delivery: Delivery::new(envelope, place.sequence),
             subscription: index,
         }))
     }
@@ -332,19 +283,27 @@ impl Consumer {
             subject = message.subject.as_str(),
             event.id = envelope.map(|e| e.id.to_string()),
             order.id = envelope.map(|e| e.correlation.to_string()),
-            trace_id = envelope.and_then(trace_id),
             %fault, attempts,
             "an event could not be handled and is a dead letter now"
         );
-        if let Err(error) = message.ack_with(AckKind::Term).await {
-            tracing::debug!(%error, "term");
+        answer(&self.client, &message, AckKind::Term).await;
+    }
+
+    async fn ack_all(&self, batch: &[Pulled]) {
+        if !failpoint::reach(Point::Acking).await {
+            return;
+        }
+        for pulled in batch {
+            self.ack(&pulled.message).await;
         }
     }
-}
 
-impl Consumer {
     fn meters(&self) -> &Meters {
         self.work.database.meters()
+    }
+
+    async fn ack(&self, message: &Message) {
+        answer(&self.client, message, AckKind::Ack).await;
     }
 
     async fn keep(&self, letter: DeadLetter) -> Result<(), Fault> {
@@ -361,14 +320,14 @@ enum Outcome {
 }
 
 /// What has come, and under load what comes within a moment.
-async fn gather(messages: &mut pull::Stream, first: Message, previous: usize) -> Vec<Message> {
+async fn gather(pull: &mut Pull, first: Message, previous: usize) -> Vec<Message> {
     let mut batch = vec![first];
-    take_ready(messages, &mut batch);
-    if previous >= LINGER_FROM && batch.len() < BATCH {
+    take_ready(pull, &mut batch);
+    if previous >= LINGER_FROM {
         let end = Instant::now() + LINGER;
         while batch.len() < BATCH {
-            match tokio::time::timeout_at(end, messages.next()).await {
-                Ok(Some(Ok(message))) => batch.push(message),
+            match tokio::time::timeout_at(end, pull.next()).await {
+                Ok(Ok(message)) => batch.push(message),
                 _ => break,
             }
         }
@@ -376,33 +335,13 @@ async fn gather(messages: &mut pull::Stream, first: Message, previous: usize) ->
     batch
 }
 
-fn take_ready(messages: &mut pull::Stream, batch: &mut Vec<Message>) {
+fn take_ready(pull: &mut Pull, batch: &mut Vec<Message>) {
     while batch.len() < BATCH {
-        match messages.next().now_or_never() {
-            Some(Some(Ok(message))) => batch.push(message),
-            _ => return,
+        match pull.ready() {
+            Some(message) => batch.push(message),
+            None => return,
         }
     }
-}
-
-async fn ack_all(batch: &[Pulled]) {
-    for pulled in batch {
-        ack(&pulled.message).await;
-    }
-}
-
-// An ack that is lost is harmless: the event comes again, and its effect is known.
-async fn ack(message: &Message) {
-    if let Err(error) = message.ack().await {
-        tracing::debug!(%error, "ack");
-    }
-}
-
-fn trace_id(envelope: &Envelope) -> Option<&str> {
-    envelope
-        .traceparent
-        .as_deref()
-        .and_then(telemetry::trace_id)
 }
 
 fn letter(
@@ -431,10 +370,7 @@ fn letter(
         subject: message.subject.to_string(),
         headers: serde_json::Value::Object(headers.collect()).to_string(),
         payload: message.payload.to_vec(),
-        stream_sequence: message
-            .info()
-            .map(|info| i64::try_from(info.stream_sequence).unwrap_or(0))
-            .unwrap_or(0),
+        stream_sequence: i64::try_from(place(message).sequence).unwrap_or(0),
         correlation: envelope
             .map(|e| e.correlation.to_string())
             .unwrap_or_default(),

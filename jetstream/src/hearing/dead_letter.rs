@@ -17,7 +17,6 @@ use crate::fault::Fault;
 use crate::hearing::batch::{Item, Work};
 use crate::operating::audit;
 use crate::saying::outbox::Committed;
-use crate::telemetry;
 
 /// Where a letter comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +164,27 @@ pub(crate) async fn count_open(database: &Database) -> Result<i64, Fault> {
         .unwrap_or(0))
 }
 
+/// When the oldest open letter died.
+pub(crate) async fn oldest_open(database: &Database) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT coalesce(min(died_at), 0) AS n FROM dead_letters WHERE state = 'OPEN'";
+    let rows = database.query(sql, vec![]).await?;
+    let oldest = rows.first().map(|row| row.try_get("", "n")).transpose()?;
+    Ok(oldest.filter(|died_at| *died_at > 0))
+}
+
+/// Forgets failures that were counted before a time; how many.
+pub(crate) async fn prune_failures(
+    database: &Database,
+    before: i64,
+    most: i64,
+) -> Result<u64, Fault> {
+    let sql = "DELETE FROM failures WHERE (consumer, event_id) IN
+                   (SELECT consumer, event_id FROM failures WHERE failed_at < $1 LIMIT $2)";
+    database
+        .execute(sql, vec![before.into(), most.into()])
+        .await
+}
+
 /// A letter, whatever its state.
 pub(crate) async fn find(database: &Database, id: Uuid) -> Result<Option<DeadLetter>, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE id = $1");
@@ -195,11 +215,9 @@ pub(crate) async fn redrive(
     letter: &DeadLetter,
     resolution: Resolution<'_>,
 ) -> Result<Redriven, Fault> {
-    let from = clock::moment();
     let tx = work.database.begin().await?;
     take(&tx, letter, "REDRIVEN").await?;
     audit(&tx, letter, "redrive", "REDRIVEN", resolution).await?;
-    let mut redriven = None;
     let emissions = match letter.origin {
         Origin::Outbox => {
             let sql = "UPDATE outbox SET refused = '' WHERE event_id = $1";
@@ -219,10 +237,7 @@ pub(crate) async fn redrive(
                 .position(|subscription| subscription.hears(&letter.subject))
                 .ok_or_else(|| Fault::Permanent("no subscription hears it".to_owned()))?;
             let sequence = u64::try_from(letter.stream_sequence).unwrap_or(0);
-            let name = format!("{} redrive", work.consumer);
-            let heard = work.tracer.hear(&envelope, &name, 1);
-            let delivery = Delivery::new(envelope, sequence).traced(heard);
-            redriven = Some(delivery.clone());
+            let delivery = Delivery::new(envelope, sequence);
             work.decide(
                 &tx,
                 &[Item {
@@ -236,11 +251,6 @@ pub(crate) async fn redrive(
     let decided = crate::saying::outbox::append(&tx, emissions).await?;
     if !resolution.dry_run {
         tx.commit().await?;
-        if let Some(delivery) = redriven {
-            let asked = telemetry::request::here();
-            work.tracer
-                .redriven(&work.consumer, &delivery, &decided, asked, from);
-        }
     }
     Ok(Redriven { decided })
 }

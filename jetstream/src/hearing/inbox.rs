@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::database::Tx;
 use crate::database::bulk::{Column, Rows};
+use crate::database::{Database, Tx};
 use crate::event::Delivery;
 use crate::fault::Fault;
 
@@ -41,4 +41,26 @@ pub(crate) async fn record(
     let fresh: Vec<Delivery> = slice.filter(|d| fresh.remove(&d.envelope.id.0)).collect();
     tx.count_duplicates(came - fresh.len());
     Ok(fresh)
+}
+
+/// Removes rows of events that were caused and processed before a time; how many. Ids begin
+/// with the time of the first cause, so the oldest are found by the primary key.
+pub(crate) async fn prune(
+    database: &Database,
+    consumer: &str,
+    before: i64,
+    most: i64,
+) -> Result<u64, Fault> {
+    let first_later = Uuid::from_u128(u128::from(before.max(0).unsigned_abs()) << 80);
+    let sql = "DELETE FROM processed_events WHERE consumer = $1 AND event_id IN
+                   (SELECT event_id FROM processed_events
+                    WHERE consumer = $1 AND event_id < $2 AND processed_at < $3
+                    ORDER BY event_id LIMIT $4)";
+    let values = vec![
+        consumer.into(),
+        first_later.into(),
+        before.into(),
+        most.into(),
+    ];
+    database.execute(sql, values).await
 }

@@ -8,5 +8,8 @@ pub(crate) mod inbox;
 #[cfg(feature = "fixtures")]
 pub mod laws;
 pub mod participant;
+pub(crate) mod pull;
 pub mod reaction;
+#[cfg(feature = "slow-steps")]
+mod slow_steps;
 pub mod subscription;

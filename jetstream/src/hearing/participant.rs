@@ -142,6 +142,10 @@ impl<P: Participant> Protocol<P> {
         for cause in slice {
             asked.extend(ask::<P>(cause)?);
         }
+        #[cfg(feature = "slow-steps")]
+        if asked.iter().any(|asked| asked.signal == Signal::Take) {
+            super::slow_steps::pause().await;
+        }
         let ids: BTreeSet<Uuid> = asked.iter().map(|a| a.context.order_id.0).collect();
         let mut holds: HashMap<Uuid, Row<P::Held>> = load_holds(tx, ids).await?;
 

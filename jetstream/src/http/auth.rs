@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::extract::{FromRef, FromRequestParts};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::http::Problem;
 use crate::http::access::Who;
+use crate::http::verified::Verified;
 use crate::shell::Shell;
 
 const ISSUER: &str = "ensemble";
@@ -29,6 +31,29 @@ pub struct Authenticator(Arc<Verifier>);
 struct Verifier {
     key: DecodingKey,
     validation: Validation,
+    verified: Verified,
+}
+
+impl Verifier {
+    /// Whose token it is.
+    fn caller(&self, token: &str) -> Result<Caller, Problem> {
+        if let Some(caller) = self.verified.caller(token) {
+            return Ok(caller);
+        }
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
+            .map_err(|error| Problem::unauthorized(&format!("the token is refused: {error}")))?
+            .claims;
+        let user = UserId::new(claims.sub)
+            .map_err(|_| Problem::unauthorized("the token's `sub` is not a user id"))?;
+        let caller = Caller {
+            user,
+            operator: claims.scope.split(' ').any(|scope| scope == "operator"),
+        };
+        let left = u64::try_from(claims.exp - clock::wall() / 1000).unwrap_or(0);
+        self.verified
+            .keep(token, &caller, Duration::from_secs(left));
+        Ok(caller)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,12 +121,7 @@ impl DevelopmentKey {
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn token(
-        &self,
-        user: &UserId,
-        operator: bool,
-        valid: std::time::Duration,
-    ) -> Result<String, String> {
+    pub fn token(&self, user: &UserId, operator: bool, valid: Duration) -> Result<String, String> {
         let now = clock::wall() / 1000;
         let claims = Claims {
             iss: ISSUER.to_owned(),
@@ -129,6 +149,7 @@ impl DevelopmentKey {
         Authenticator(Arc::new(Verifier {
             key: DecodingKey::from_ed_der(&self.public),
             validation,
+            verified: Verified::default(),
         }))
     }
 }
@@ -223,17 +244,10 @@ where
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or_else(|| Problem::unauthorized("send `Authorization: Bearer <token>`"))?;
-        let claims = jsonwebtoken::decode::<Claims>(token, &verifier.key, &verifier.validation)
-            .map_err(|error| Problem::unauthorized(&format!("the token is refused: {error}")))?
-            .claims;
-        let user = UserId::new(claims.sub)
-            .map_err(|_| Problem::unauthorized("the token's `sub` is not a user id"))?;
+        let caller = verifier.caller(token)?;
         if let Some(who) = parts.extensions.get::<Who>() {
-            who.is(&user);
+            who.is(&caller.user);
         }
-        Ok(Self {
-            user,
-            operator: claims.scope.split(' ').any(|scope| scope == "operator"),
-        })
+        Ok(caller)
     }
 }

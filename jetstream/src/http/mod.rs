@@ -9,6 +9,7 @@ pub mod limits;
 pub(crate) mod missing;
 pub mod page;
 pub mod ticket;
+mod verified;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -26,7 +27,6 @@ use crate::http::limits::Gate;
 use crate::operating::metrics::Metrics;
 use crate::shell::Shell;
 use crate::shell::settings::Settings;
-use crate::telemetry;
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -124,8 +124,7 @@ impl Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         // The one place where a fault meets a client: it is logged here, and only here.
-        let (request_id, trace_id) = telemetry::request::names();
-        tracing::warn!(%fault, request_id, trace_id, "a request failed");
+        tracing::warn!(%fault, "a request failed");
         match fault {
             Fault::Fenced(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -253,7 +252,6 @@ pub fn router(services: Vec<(Shell, Router)>, settings: &Settings, metrics: &Met
         [alone] => alone.name(),
         _ => "all",
     };
-    let tracer = shells.first().map(|shell| shell.tracer().clone());
     let mut router = crate::operating::routes::routes(shells.clone())
         .route(
             "/metrics",
@@ -261,13 +259,12 @@ pub fn router(services: Vec<(Shell, Router)>, settings: &Settings, metrics: &Met
         )
         .merge(health::routes(shells));
     for (shell, routes) in services {
-        let routes = routes.layer(from_fn_with_state(shell, access::by));
+        let routes = routes.layer(from_fn_with_state(shell.name(), access::by));
         router = router.merge(routes);
     }
     let recorder = Recorder {
         metrics: metrics.clone(),
         process,
-        tracer: tracer.unwrap_or_default(),
     };
     let gate = Gate::new(&settings.limits);
     let router = router

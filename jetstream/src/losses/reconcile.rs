@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::database::bulk::Rows;
+use crate::failpoint;
 use crate::fault::Fault;
 use crate::hearing::consumer::Pause;
 use crate::saying::outbox::{self, Committed};
@@ -99,6 +100,7 @@ pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
             report.republished += 1;
         }
     }
+    failpoint::note("republished", report.republished);
     if report.republished > 0 {
         let meters = shell.database().meters();
         meters.republished.inc_by(report.republished as u64);

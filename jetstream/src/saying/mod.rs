@@ -3,3 +3,4 @@
 pub(crate) mod hint;
 pub(crate) mod outbox;
 pub(crate) mod relay;
+pub(crate) mod window;

@@ -3,26 +3,24 @@
 
 use bytes::Bytes;
 use events::{Envelope, EventId, catalog};
-use sea_orm::QueryResult;
+use sea_orm::{DbBackend, QueryResult};
 use uuid::Uuid;
 
 use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
-use crate::telemetry::{SpanRef, Trace};
 
 /// An event that has committed and is to be published.
 #[derive(Debug, Clone)]
 pub(crate) struct Committed {
     pub(crate) envelope: Envelope,
     pub(crate) turn: String,
-    /// Its place in its trace; none: it is not sampled.
-    pub(crate) trace: Option<Box<Trace>>,
 }
 
+// `place`: 1 for the first of the events that are appended together.
 const COLUMNS: &[(&str, Column)] = &[
-    ("pseq", Column::Int),
+    ("place", Column::Int),
     ("event_id", Column::Id),
     ("subject", Column::Text),
     ("aggregate", Column::Text),
@@ -33,6 +31,9 @@ const COLUMNS: &[(&str, Column)] = &[
     ("decided_at", Column::Int),
     ("body", Column::Bytes),
 ];
+
+const APPENDED: &str = "event_id, subject, aggregate, correlation, causation, traceparent, turn, \
+                        decided_at, body";
 
 const SELECTED: &str = "pseq, event_id, subject, aggregate, correlation, causation, traceparent, \
                         turn, decided_at, body";
@@ -46,41 +47,54 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
     if count == 0 {
         return Ok(vec![]);
     }
-    let sql = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq";
-    let rows = tx.query(sql, vec![count.into()]).await?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Fault::Permanent("no producer row".to_owned()))?;
-    let last: i64 = row.try_get("", "pseq")?;
-
     let mut rows = Rows::of(COLUMNS);
-    let mut committed = Vec::with_capacity(emissions.len());
-    for (pseq, emission) in (last - count + 1..).zip(emissions) {
-        if let Some(ending) = emission.ending {
+    for (place, said) in (1_i64..).zip(&emissions) {
+        if let Some(ending) = said.ending {
             tx.count_ending(ending);
         }
-        let event = number(emission, pseq, tx.now());
         rows.push([
-            pseq.into(),
-            event.envelope.id.0.into(),
-            event.envelope.entry.subject.into(),
-            event.envelope.aggregate.clone().into(),
-            event.envelope.correlation.into(),
-            event
-                .envelope
-                .causation
-                .map_or(Uuid::nil(), |id| id.0)
-                .into(),
-            kept_trace(&event).into(),
-            event.turn.clone().into(),
+            place.into(),
+            said.id.0.into(),
+            said.entry.subject.into(),
+            said.aggregate.as_str().into(),
+            said.correlation.into(),
+            said.causation.map_or(Uuid::nil(), |id| id.0).into(),
+            said.traceparent.as_deref().unwrap_or_default().into(),
+            turn(said).into(),
             tx.now().into(),
-            event.envelope.body.to_vec().into(),
+            said.body.to_vec().into(),
         ]);
-        committed.push(event);
     }
-    let sql = format!("INSERT INTO outbox ({SELECTED}) SELECT {SELECTED} FROM v");
-    tx.run(rows, &sql, vec![]).await?;
-    Ok(committed)
+    let before = write(tx, rows, count).await?;
+    let numbered = (before + 1..).zip(emissions);
+    Ok(numbered
+        .map(|(pseq, emission)| number(emission, pseq, tx.now()))
+        .collect())
+}
+
+/// Takes as many numbers and writes the rows; the last number before them.
+async fn write(tx: &Tx, rows: Rows, count: i64) -> Result<i64, Fault> {
+    let take = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq - $1 AS before";
+    let before = |taken: Vec<QueryResult>| match taken.first() {
+        Some(row) => Ok(row.try_get::<i64>("", "before")?),
+        None => Err(Fault::Permanent("no producer row".to_owned())),
+    };
+    let into = format!("INSERT INTO outbox (pseq, {APPENDED}) SELECT");
+    match tx.backend() {
+        DbBackend::Postgres => {
+            let sql = format!(
+                ", n AS ({take}), i AS ({into} n.before + place, {APPENDED} FROM v, n)
+                 SELECT before FROM n"
+            );
+            before(tx.fetch(rows, &sql, vec![count.into()]).await?)
+        }
+        _ => {
+            let before = before(tx.query(take, vec![count.into()]).await?)?;
+            let sql = format!("{into} $1 + place, {APPENDED} FROM v");
+            tx.run(rows, &sql, vec![before.into()]).await?;
+            Ok(before)
+        }
+    }
 }
 
 /// Rows that were decided before `before` and are not published, oldest first.
@@ -130,6 +144,20 @@ pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault
     Ok(())
 }
 
+/// Removes rows that were decided before a time, from the first number on, so that numbers
+/// stay without gaps; not those that are still to be published. How many there were.
+pub(crate) async fn prune(database: &Database, before: i64, most: i64) -> Result<u64, Fault> {
+    let sql = "WITH low(first, past) AS (SELECT min(pseq), min(pseq) + $2 FROM outbox)
+               DELETE FROM outbox WHERE pseq >= (SELECT first FROM low) AND pseq < coalesce(
+                   (SELECT min(pseq) FROM outbox
+                    WHERE pseq >= (SELECT first FROM low) AND pseq < (SELECT past FROM low)
+                      AND (decided_at >= $1 OR (published_at IS NULL AND refused = ''))),
+                   (SELECT past FROM low))";
+    database
+        .execute(sql, vec![before.into(), most.into()])
+        .await
+}
+
 /// What is not published.
 pub(crate) struct Backlog {
     pub(crate) unpublished: i64,
@@ -153,38 +181,14 @@ pub(crate) async fn backlog(database: &Database) -> Result<Backlog, Fault> {
     })
 }
 
-/// What a row keeps of the trace: the context of the event, and the parent of its span,
-/// which a sweep records when it publishes the event.
-fn kept_trace(event: &Committed) -> String {
-    let Some(traceparent) = &event.envelope.traceparent else {
-        return String::new();
-    };
-    let trace = event.trace.as_ref();
-    match trace.and_then(|trace| trace.of_event(event.envelope.id).1) {
-        Some(parent) => format!("{traceparent}-{:016x}", parent.span),
-        None => traceparent.clone(),
-    }
-}
-
-fn read_trace(kept: &str) -> (Option<String>, Option<Box<Trace>>) {
-    const TRACEPARENT: usize = 55;
-    let traceparent = kept.get(..TRACEPARENT).map(str::to_owned);
-    let here = traceparent.as_deref().and_then(SpanRef::parse);
-    let parent = kept.get(TRACEPARENT + 1..);
-    let parent = parent.and_then(|span| u64::from_str_radix(span, 16).ok());
-    let trace = here.zip(parent);
-    let trace = trace.map(|(here, parent)| Trace::in_span(here.beside(parent)));
-    (traceparent, trace)
+fn turn(emission: &Emission) -> String {
+    let turn = emission.turn.map(|turn| turn.to_header());
+    turn.unwrap_or_default()
 }
 
 fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
-    let traceparent = emission.trace.as_ref();
-    let traceparent = traceparent.map(|trace| trace.of_event(emission.id).0.traceparent());
     Committed {
-        turn: emission
-            .turn
-            .map(|turn| turn.to_header())
-            .unwrap_or_default(),
+        turn: turn(&emission),
         envelope: Envelope {
             id: emission.id,
             entry: emission.entry,
@@ -193,10 +197,9 @@ fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
             causation: emission.causation,
             time: now,
             pseq,
-            traceparent,
+            traceparent: emission.traceparent,
             body: emission.body,
         },
-        trace: emission.trace,
     }
 }
 
@@ -208,8 +211,7 @@ fn read(row: &QueryResult) -> Result<Committed, Fault> {
         ))
     })?;
     let causation: Uuid = row.try_get("", "causation")?;
-    let kept: String = row.try_get("", "traceparent")?;
-    let (traceparent, trace) = read_trace(&kept);
+    let traceparent: String = row.try_get("", "traceparent")?;
     let body: Vec<u8> = row.try_get("", "body")?;
     Ok(Committed {
         turn: row.try_get("", "turn")?,
@@ -221,9 +223,8 @@ fn read(row: &QueryResult) -> Result<Committed, Fault> {
             causation: (!causation.is_nil()).then_some(EventId(causation)),
             time: row.try_get("", "decided_at")?,
             pseq: row.try_get("", "pseq")?,
-            traceparent,
+            traceparent: (!traceparent.is_empty()).then_some(traceparent),
             body: Bytes::from(body),
         },
-        trace,
     })
 }

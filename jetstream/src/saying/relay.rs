@@ -6,25 +6,24 @@
 //! a sweep takes up. Both may publish the same event: it has the same message id, and
 //! its consumers know it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::{Client, HeaderMap};
 use events::envelope::CONTENT_TYPE;
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{self, millis};
+use crate::clock::millis;
 use crate::database::Database;
+use crate::failpoint::{self, Point};
 use crate::hearing::dead_letter;
 use crate::saying::outbox::{self, Committed};
+use crate::saying::window::{Landed, NotSent, WINDOW, Window};
 use crate::tasks::Tasks;
-use crate::telemetry::{self, Tracer};
 
 /// The header that says flow and needed steps, so that an event that is not a
 /// consumer's turn need not be decoded.
@@ -32,12 +31,12 @@ pub const TURN: &str = "Turn";
 /// The W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-// Far more events in flight starve consumers; far fewer leave the wire idle.
-const WINDOW: usize = 1024;
 // Batches, and events in all, that may wait for the window. Beyond, they stay in the
 // database until the sweep takes them: memory stays small while the broker is away.
 const QUEUE: usize = 256;
 const IN_HAND: usize = 16_384;
+const GATHER_MARKS: Duration = Duration::from_millis(50);
+const LOOK_FOR_LATE: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_AGE: Duration = Duration::from_secs(1);
 const SWEEP_BATCH: i64 = 1000;
@@ -47,7 +46,6 @@ const SWEEP_BATCH: i64 = 1000;
 pub(crate) struct Relay {
     queue: mpsc::Sender<Vec<Committed>>,
     in_flight: InFlight,
-    tracer: Tracer,
 }
 
 // Numbers of the rows that the publisher of this process has in hand.
@@ -57,10 +55,9 @@ impl Relay {
     /// Starts the publisher and the sweep. When they are stopped, what is in hand is
     /// published first.
     pub(crate) fn start(
-        broker: jetstream::Context,
+        client: Client,
         database: Database,
         suspect: Arc<Notify>,
-        tracer: Tracer,
         tasks: &Tasks,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(QUEUE);
@@ -69,27 +66,25 @@ impl Relay {
         let relay = Self {
             queue,
             in_flight: in_flight.clone(),
-            tracer: tracer.clone(),
         };
         let stop = tasks.stopping();
         let publisher = Publisher {
-            broker,
+            client: client.clone(),
             database: database.clone(),
             acked,
             in_flight: in_flight.clone(),
+            highest: 0,
             suspect,
-            tracer,
         };
         tasks.spawn("publisher", publisher.run(incoming, stop.clone()));
         tasks.spawn("marker", mark(database.clone(), to_mark, in_flight));
-        tasks.spawn("sweep", relay.clone().sweep(database, stop));
+        tasks.spawn("sweep", relay.clone().sweep(client, database, stop));
         relay
     }
 
     /// Publishes what has just committed. Never waits: when the window is full, or the
     /// process ends, the sweep finds the rows.
     pub(crate) fn publish(&self, events: Vec<Committed>) {
-        self.tracer.decided(&events);
         if events.is_empty() || self.in_hand() >= IN_HAND {
             return;
         }
@@ -116,13 +111,16 @@ impl Relay {
         fresh.collect()
     }
 
-    async fn sweep(self, database: Database, stop: CancellationToken) {
+    async fn sweep(self, client: Client, database: Database, stop: CancellationToken) {
         let mut interval = tokio::time::interval(SWEEP_EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => {}
+            }
+            if client.connection_state() != State::Connected {
+                continue;
             }
             if let Err(fault) = self.sweep_once(&database).await {
                 tracing::warn!(%fault, "the sweep of unpublished events failed; it is tried again");
@@ -156,166 +154,156 @@ impl Relay {
 
 /// Publishes through a bounded window.
 struct Publisher {
-    broker: jetstream::Context,
+    client: Client,
     database: Database,
     acked: mpsc::UnboundedSender<Acked>,
     in_flight: InFlight,
+    // The highest sequence that was acknowledged.
+    highest: u64,
     // Told when the broker's numbers fall back: its store was set back.
     suspect: Arc<Notify>,
-    tracer: Tracer,
-}
-
-/// What became of an event.
-enum Published {
-    Stored {
-        pseq: i64,
-        sequence: u64,
-        duplicate: bool,
-    },
-    /// Not acknowledged: it may or may not be stored. The sweep says it again.
-    Again(i64),
-    /// The broker will never take it.
-    Never(Box<Committed>, String),
 }
 
 impl Publisher {
-    async fn run(self, mut incoming: mpsc::Receiver<Vec<Committed>>, stop: CancellationToken) {
-        let mut window = FuturesUnordered::new();
-        let mut highest = 0;
+    async fn run(mut self, mut incoming: mpsc::Receiver<Vec<Committed>>, stop: CancellationToken) {
+        let Some(mut window) = Window::open(self.client.clone()).await else {
+            return;
+        };
+        let mut look = tokio::time::interval(LOOK_FOR_LATE);
+        // What has no room in the window yet.
+        let mut waiting: VecDeque<Committed> = VecDeque::new();
+        let mut closed = false;
         loop {
-            let batch = tokio::select! {
-                biased;
-                Some(published) = window.next(), if !window.is_empty() => {
-                    self.finish(published, &mut highest).await;
-                    continue;
-                }
-                batch = incoming.recv() => batch,
-                () = stop.cancelled(), if window.is_empty() => incoming.try_recv().ok(),
-            };
-            let Some(batch) = batch else { break };
-            for event in batch {
-                while window.len() >= WINDOW {
-                    if let Some(published) = window.next().await {
-                        self.finish(published, &mut highest).await;
-                    }
-                }
-                window.push(publish_one(self.broker.clone(), event, &self.tracer));
+            while !window.is_full()
+                && let Some(event) = waiting.pop_front()
+            {
+                self.send(&mut window, event).await;
             }
-        }
-        while let Some(published) = window.next().await {
-            self.finish(published, &mut highest).await;
+            let idle = waiting.is_empty() && window.is_empty();
+            if idle && closed {
+                return;
+            }
+            tokio::select! {
+                biased;
+                landed = window.landed(), if !window.is_empty() => match landed.is_empty() {
+                    false => self.finish(landed),
+                    true => return,
+                },
+                batch = incoming.recv(), if waiting.is_empty() && !closed => match batch {
+                    Some(batch) => waiting.extend(batch),
+                    None => closed = true,
+                },
+                _ = look.tick() => self.finish(window.give_up()),
+                () = stop.cancelled(), if idle && !closed => incoming.close(),
+            }
         }
     }
 
-    async fn finish(&self, published: Published, highest: &mut u64) {
-        let pseq = match published {
-            Published::Stored {
-                pseq,
-                sequence,
-                duplicate,
-            } => {
-                // Acknowledgments overtake each other, but by no more than the window.
-                if !duplicate && sequence + (WINDOW as u64) < *highest {
-                    self.suspect.notify_one();
-                    *highest = sequence;
-                }
-                *highest = sequence.max(*highest);
-                // The marker takes it out of hand once it is marked.
-                let _ = self.acked.send(Acked(pseq));
-                self.database.meters().published.inc();
-                return;
-            }
-            Published::Again(pseq) => {
-                self.database.meters().unacknowledged.inc();
-                pseq
-            }
-            Published::Never(event, reason) => {
+    async fn send(&self, window: &mut Window, event: Committed) {
+        let envelope = &event.envelope;
+        let (pseq, subject) = (envelope.pseq, envelope.entry.subject);
+        let headers = headers(&event, &envelope.id.to_string());
+        let sent = window.send(pseq, subject, headers, envelope.encode()).await;
+        match sent {
+            Ok(()) => return,
+            // The sweep says it again.
+            Err(NotSent::Away) => {}
+            Err(NotSent::Never(reason)) => {
+                let id = envelope.id;
+                tracing::error!(
+                    event.id = %id, subject, reason, "the broker will never take this event"
+                );
                 if let Err(fault) = dead_letter::refuse(&self.database, &event, &reason).await {
                     tracing::warn!(%fault, "a refused event could not be kept; it is tried again");
                 }
-                event.envelope.pseq
             }
-        };
-        let mut in_flight = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        }
+        out_of_hand(&self.in_flight, [pseq]);
+    }
+
+    fn finish(&mut self, landed: Vec<Landed>) {
+        let meters = self.database.meters();
+        let mut unknown = Vec::new();
+        for landed in landed {
+            match landed {
+                Landed::Stored {
+                    pseq,
+                    sequence,
+                    duplicate,
+                } => {
+                    // Acknowledgments overtake each other, but by no more than the window.
+                    if !duplicate && sequence + (WINDOW as u64) < self.highest {
+                        self.suspect.notify_one();
+                        self.highest = sequence;
+                    }
+                    self.highest = sequence.max(self.highest);
+                    // The marker takes it out of hand once it is marked.
+                    let _ = self.acked.send(Acked(pseq));
+                    meters.published.inc();
+                }
+                Landed::Unknown { pseq, why } => unknown.push((pseq, why)),
+            }
+        }
+        if let Some((_, why)) = unknown.first() {
+            let count = unknown.len();
+            meters.unacknowledged.inc_by(count as u64);
+            tracing::warn!(
+                count,
+                why,
+                "events were not published; they are tried again"
+            );
+            out_of_hand(&self.in_flight, unknown.iter().map(|(pseq, _)| *pseq));
+        }
+    }
+}
+
+fn out_of_hand(in_flight: &InFlight, pseqs: impl IntoIterator<Item = i64>) {
+    let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+    for pseq in pseqs {
         in_flight.remove(&pseq);
     }
 }
 
-async fn publish_one(broker: jetstream::Context, event: Committed, tracer: &Tracer) -> Published {
-    let from = clock::moment();
-    let pseq = event.envelope.pseq;
-    let subject = event.envelope.entry.subject;
-    let sent = broker
-        .send_publish(subject, message(&event, &event.envelope.id.to_string()))
-        .await;
-    let result = match sent {
-        Ok(acknowledged) => acknowledged.await,
-        Err(error) => Err(error),
-    };
-    let error = match result {
-        Ok(ack) => {
-            tracer.published(&event, from, None);
-            return Published::Stored {
-                pseq,
-                sequence: ack.sequence,
-                duplicate: ack.duplicate,
-            };
-        }
-        Err(error) => error,
-    };
-    let (id, order) = (event.envelope.id, event.envelope.correlation);
-    let trace_id = event
-        .envelope
-        .traceparent
-        .as_deref()
-        .and_then(telemetry::trace_id);
-    if error.kind() == PublishErrorKind::MaxPayloadExceeded {
-        tracing::error!(
-            event.id = %id, order.id = %order, trace_id, subject, %error,
-            "the broker will never take this event"
-        );
-        tracer.published(&event, from, Some(&error.to_string()));
-        return Published::Never(Box::new(event), error.to_string());
+/// The headers of an event: what is used without decoding it.
+fn headers(event: &Committed, message_id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", message_id);
+    headers.insert("content-type", CONTENT_TYPE);
+    if !event.turn.is_empty() {
+        headers.insert(TURN, event.turn.as_str());
     }
-    tracing::warn!(
-        event.id = %id, order.id = %order, trace_id, subject, %error,
-        "not published; it is tried again"
-    );
-    Published::Again(pseq)
+    if let Some(trace) = &event.envelope.traceparent {
+        headers.insert(TRACEPARENT, trace.as_str());
+    }
+    headers
 }
 
 /// An event as it is published.
 pub(crate) fn message(event: &Committed, message_id: &str) -> PublishMessage {
-    let mut message = PublishMessage::build()
+    PublishMessage::build()
         .payload(event.envelope.encode())
-        .message_id(message_id)
-        .header("content-type", CONTENT_TYPE);
-    if !event.turn.is_empty() {
-        message = message.header(TURN, event.turn.as_str());
-    }
-    if let Some(trace) = &event.envelope.traceparent {
-        message = message.header(TRACEPARENT, trace.as_str());
-    }
-    message
+        .headers(headers(event, message_id))
 }
 
 struct Acked(i64);
 
-/// Marks what was acknowledged, all that has come together in one statement.
+/// Marks what was acknowledged, all that comes within a moment in one statement: nobody
+/// waits for it, and each statement is a commit.
 async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Acked>, in_flight: InFlight) {
     let mut some = Vec::new();
     while acked.recv_many(&mut some, SWEEP_BATCH as usize).await > 0 {
+        tokio::time::sleep(GATHER_MARKS).await;
+        while some.len() < SWEEP_BATCH as usize
+            && let Ok(one) = acked.try_recv()
+        {
+            some.push(one);
+        }
         let pseqs: Vec<_> = some.drain(..).map(|acked| acked.0).collect();
+        failpoint::reach(Point::Published).await;
         if let Err(fault) = outbox::mark(&database, &pseqs).await {
             // Published, but not marked: the sweep publishes it again, under the same id.
             tracing::warn!(%fault, count = pseqs.len(), "published events could not be marked");
         }
-        let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        for pseq in pseqs {
-            in_flight.remove(&pseq);
-        }
+        out_of_hand(&in_flight, pseqs);
     }
 }

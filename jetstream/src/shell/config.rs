@@ -11,7 +11,6 @@ use events::Flow;
 use crate::database::Location;
 use crate::http::limits::{Limits, Rate};
 use crate::shell::settings::Settings;
-use crate::telemetry;
 
 /// Flags that every process with services in it has; each has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,6 +65,10 @@ pub struct ServeArgs {
     /// Seconds after which a request is given up
     #[arg(long, env = "ENSEMBLE_REQUEST_TIMEOUT", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub request_timeout: u64,
+    /// Days for which a service remembers what it has said and heard: more than the stream
+    /// keeps events (14), and than a backup is old when it is restored
+    #[arg(long, env = "ENSEMBLE_KEEP_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(15..=36_500))]
+    pub keep_days: u64,
     /// Origins whose pages may use the API from a browser, like https://shop.example
     #[arg(long, env = "ENSEMBLE_CORS_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
     pub cors_origin: Vec<HeaderValue>,
@@ -96,6 +99,7 @@ impl ServeArgs {
                 .map(|seconds| Duration::from_secs(*seconds))
                 .collect(),
             open_orders_per_user: self.open_orders,
+            keep: Duration::from_secs(self.keep_days * 24 * 60 * 60),
             jaeger_url: self.jaeger_url.clone(),
             limits: self.limits(),
             cors_origins: self.cors_origin.clone(),
@@ -133,21 +137,14 @@ impl ServeArgs {
             .is_some_and(|url| url.contains("{service}"))
     }
 
-    /// Where traces go, and which.
+    /// Logs and traces.
     #[must_use]
-    pub fn traces(&self) -> telemetry::Options {
-        telemetry::Options {
+    pub fn telemetry(&self, name: &str) -> crate::telemetry::Options {
+        crate::telemetry::Options {
+            name: name.to_owned(),
             otlp: self.otlp.clone(),
             sampling: self.sampling,
-        }
-    }
-
-    /// How the log is written.
-    #[must_use]
-    pub fn log_format(&self) -> telemetry::Format {
-        match self.log_json {
-            true => telemetry::Format::Json,
-            false => telemetry::Format::Text,
+            json: self.log_json,
         }
     }
 }

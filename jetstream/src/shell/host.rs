@@ -17,7 +17,6 @@ use crate::operating::metrics::Metrics;
 use crate::shell::config::ServeArgs;
 use crate::shell::service::{Running, Service, Surroundings};
 use crate::stream::broker;
-use crate::telemetry::Tracer;
 use crate::{http, telemetry};
 
 /// How long the services have to finish what they have begun.
@@ -46,10 +45,6 @@ impl Host {
         // The port first: it is what most often is taken, and nothing was begun yet.
         let listener = listen(args.listen).await?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
-        // What is wrong with the endpoint is said before anything is begun.
-        let traces = args.traces();
-        let tracers = services.iter().map(|s| Tracer::start(s.name, &traces));
-        let tracers = tracers.collect::<Result<Vec<_>, _>>()?;
         // Health is answered while the services start.
         let front = Front::new(services.iter().map(|service| service.name).collect());
         let stop = CancellationToken::new();
@@ -62,14 +57,13 @@ impl Host {
         });
         let metrics = Metrics::default();
         let mut running = Vec::with_capacity(services.len());
-        for (service, tracer) in services.iter().zip(tracers) {
+        for service in services {
             let surroundings = Surroundings {
                 settings: args.settings(),
                 location: args.location(service.name),
                 broker: broker.clone(),
                 auth: auth.clone(),
                 metrics: metrics.clone(),
-                tracer,
             };
             let started = match create_database(args, service).await {
                 Ok(()) => service.start(surroundings).await.map_err(|e| e.to_string()),
@@ -167,8 +161,10 @@ pub fn main(service: Service) -> std::process::ExitCode {
     use clap::Parser as _;
     let args = Alone::parse();
     let run = async {
-        telemetry::start(args.serve.log_format())?;
-        alone(service, args).await
+        let telemetry = telemetry::start(&args.serve.telemetry(service.name))?;
+        let result = alone(service, args).await;
+        telemetry.stop().await;
+        result
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::database::{Database, Tx};
 use crate::event::Emission;
+use crate::failpoint::{self, Point};
 use crate::fault::Fault;
 use crate::hearing::batch::Work;
 use crate::http::auth::Authenticator;
@@ -31,7 +32,6 @@ use crate::saying::outbox::{self, Committed};
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
 use crate::tasks::Tasks;
-use crate::telemetry::{SpanRef, Tracer};
 
 /// What a running service works with; cheap to clone.
 #[derive(Clone)]
@@ -97,18 +97,6 @@ impl Shell {
         &self.0.broker
     }
 
-    /// Where the service's spans go.
-    pub(crate) fn tracer(&self) -> &Tracer {
-        &self.0.work.tracer
-    }
-
-    /// The trace of an order, by the `traceparent` of the request that placed it; nothing
-    /// when it is not sampled, or no spans are recorded here.
-    #[must_use]
-    pub fn trace(&self, traceparent: &str) -> Option<SpanRef> {
-        SpanRef::parse(traceparent).filter(|_| self.tracer().is_on())
-    }
-
     /// Stops listening and writing: the database was set back.
     pub(crate) fn fence(&self, unknown: &[(EventId, i64)]) {
         self.0.fence.raise(unknown);
@@ -156,6 +144,7 @@ impl Shell {
     pub async fn commit(&self, tx: Tx, emissions: Vec<Emission>) -> Result<(), Fault> {
         let committed = outbox::append(&tx, emissions).await?;
         tx.commit().await?;
+        failpoint::reach(Point::Committed).await;
         self.0.relay.publish(committed);
         Ok(())
     }

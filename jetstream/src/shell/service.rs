@@ -21,13 +21,13 @@ use crate::http::idempotency;
 use crate::losses::fence::Fence;
 use crate::losses::reconcile;
 use crate::operating::metrics::Metrics;
+use crate::operating::pruning;
 use crate::saying::hint::Hints;
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
 use crate::shell::{Inner, Shell};
 use crate::stream::topology::ConsumerSpec;
 use crate::tasks::Tasks;
-use crate::telemetry::Tracer;
 
 /// A service, not yet running: all that makes it what it is.
 #[derive(Clone, Copy)]
@@ -61,8 +61,6 @@ pub struct Surroundings {
     pub auth: Authenticator,
     /// What the process measures.
     pub metrics: Metrics,
-    /// Where its spans go.
-    pub tracer: Tracer,
 }
 
 impl Service {
@@ -85,7 +83,6 @@ impl Service {
             broker,
             auth,
             metrics,
-            tracer,
         } = surroundings;
         let database = Database::open(self.name, &location, self.migrations).await?;
         let failed = CancellationToken::new();
@@ -94,17 +91,15 @@ impl Service {
         let database = database.hinting(Hints::start(broker.client(), &relay_tasks));
         let suspect = Arc::new(Notify::new());
         let relay = Relay::start(
-            broker.clone(),
+            broker.client(),
             database.clone(),
             suspect.clone(),
-            tracer.clone(),
             &relay_tasks,
         );
         let work = Arc::new(Work {
             consumer: self.name.to_owned(),
             database: database.clone(),
             subscriptions: (self.subscriptions)(&settings),
-            tracer,
         });
         let heard_until = Arc::new(AtomicI64::new(0));
         let shell = Shell(Arc::new(Inner {
@@ -129,7 +124,7 @@ impl Service {
         shell.spawn("reconciliation", watch.run());
         if !work.subscriptions.is_empty() {
             let consumer = Consumer {
-                broker,
+                client: broker.client(),
                 work,
                 relay,
                 heard_until,
@@ -147,6 +142,9 @@ impl Service {
         });
         shell.every("idempotency keys", idempotency::PRUNE_EVERY, |shell| {
             idempotency::prune(shell).boxed()
+        });
+        shell.every("pruning", pruning::EVERY, |shell| {
+            pruning::prune(shell).boxed()
         });
         let router = (self.routes)(&shell);
         Ok(Running {
@@ -232,7 +230,6 @@ impl Running {
         }
         let _ = shell.0.broker.client().flush().await;
         shell.0.database.clone().close().await;
-        shell.tracer().stop().await;
         finished
     }
 }

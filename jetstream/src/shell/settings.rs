@@ -25,6 +25,9 @@ pub struct Settings {
     pub facts_again_after: Duration,
     /// How long the stream keeps events.
     pub stream_max_age: Duration,
+    /// How long it is known what was said and heard: longer than the stream keeps events,
+    /// and than a backup is old when it is restored.
+    pub keep: Duration,
     /// The address of Jaeger's user interface, for links.
     pub jaeger_url: Option<String>,
     /// What a process takes on.
@@ -43,6 +46,7 @@ impl Default for Settings {
             open_orders_per_user: 1,
             facts_again_after: Duration::from_secs(7 * 24 * 60 * 60),
             stream_max_age: Duration::from_secs(14 * 24 * 60 * 60),
+            keep: Duration::from_secs(30 * 24 * 60 * 60),
             jaeger_url: None,
             limits: Limits::default(),
             cors_origins: Vec::new(),

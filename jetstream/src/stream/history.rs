@@ -66,7 +66,10 @@ pub async fn ids(broker: &jetstream::Context, from: i64) -> Result<HashSet<Event
 
 /// Reads the events whose subjects match a filter, from a time on (milliseconds since the
 /// Unix epoch) to the end of the stream.
-pub(crate) async fn scan(
+///
+/// # Errors
+/// When the broker is away.
+pub async fn scan(
     broker: &jetstream::Context,
     filter: &str,
     from: i64,

@@ -363,9 +363,10 @@ fn pid_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()).ok()?)
 }
 
+/// Has the kernel end a process with the thread that starts it, where the system can.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn end_with_parent(command: &mut Command) {
+pub fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     // SAFETY: between fork and exec only one system call is made, which is allowed there.
     unsafe {
@@ -376,8 +377,9 @@ fn end_with_parent(command: &mut Command) {
     }
 }
 
+/// Has the kernel end a process with the thread that starts it, where the system can.
 #[cfg(not(target_os = "linux"))]
-fn end_with_parent(_: &mut Command) {}
+pub fn end_with_parent(_: &mut Command) {}
 
 fn read_ports(folder: &Path) -> Option<String> {
     let file = std::fs::read_dir(folder).ok()?.find_map(Result::ok)?.path();

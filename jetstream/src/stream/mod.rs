@@ -5,4 +5,5 @@ pub mod broker;
 pub mod guard;
 pub mod history;
 pub mod local_server;
+pub mod position;
 pub mod topology;

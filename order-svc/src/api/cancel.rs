@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use jetstream::http::auth::Caller;
-use jetstream::{Fault, Problem, Shell, telemetry};
+use jetstream::{Fault, Problem, Shell};
 use serde_json::Value;
 
 use super::{read, view};
@@ -67,11 +67,9 @@ async fn attempt(shell: &Shell, caller: &Caller, id: events::OrderId) -> Result<
     let said = order
         .hear(Input::UserCancel, tx.now(), &rules)
         .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
-    let trace = orders::traces(&tx, shell, [id]).await?.remove(&id);
-    telemetry::concerns(id, order.context.flow, None);
     let emissions = said
         .iter()
-        .map(|say| placing::from_outside(order, say, trace, "user"))
+        .map(|say| placing::from_outside(order, say))
         .collect();
     if order.version != version {
         orders::save(&tx, [(&*order, version)]).await?;

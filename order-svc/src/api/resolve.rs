@@ -7,7 +7,7 @@ use events::Step;
 use jetstream::http::auth::Caller;
 use jetstream::http::text;
 use jetstream::operating::audit;
-use jetstream::{Body, Fault, Problem, Shell, telemetry};
+use jetstream::{Body, Fault, Problem, Shell};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -53,11 +53,9 @@ pub(super) async fn resolve(
     let said = order
         .hear(input, tx.now(), &rules)
         .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
-    let trace = orders::traces(&tx, &shell, [id]).await?.remove(&id);
-    telemetry::concerns(id, order.context.flow, None);
     let emissions = said
         .iter()
-        .map(|say| placing::from_outside(order, say, trace, "operator"))
+        .map(|say| placing::from_outside(order, say))
         .collect();
     orders::save(&tx, [(&*order, version)]).await?;
     let action = match resolve.action {

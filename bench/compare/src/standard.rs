@@ -1,0 +1,327 @@
+//! Ours and theirs in turn: every round runs every system at every load.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::load::{bench, figure, flags, median, ours};
+use crate::process::Scratch;
+use crate::table::{Table, number};
+use crate::{Args as All, Outcome, document, peers};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The program of the hand-written peer; without it, it is left out
+    #[arg(long)]
+    handwritten: Option<PathBuf>,
+    /// The program restate-server; without it, Restate is left out
+    #[arg(long, requires = "restate_service")]
+    restate_server: Option<PathBuf>,
+    /// The service that Restate calls
+    #[arg(long)]
+    restate_service: Option<PathBuf>,
+}
+
+const LOADS: [u32; 4] = [1, 32, 256, 1024];
+const ON_POSTGRES: &str = "Ensemble on PostgreSQL";
+const ON_SQLITE: &str = "Ensemble on SQLite";
+const HANDWRITTEN: &str = "hand-written choreography";
+const RESTATE: &str = "Restate with PostgreSQL";
+
+/// The reports of all rounds, by system and by orders in flight.
+type Reports = BTreeMap<(&'static str, u32), Vec<Value>>;
+
+pub(crate) fn run(all: &All, own: &Args) -> Outcome {
+    let scratch = Scratch::create()?;
+    let folder = scratch.path();
+    let mut reports = Reports::new();
+    let rounds = if all.quick { 1 } else { all.repeat };
+    for round in 1..=rounds {
+        for system in [ON_POSTGRES, HANDWRITTEN, RESTATE, ON_SQLITE] {
+            eprintln!("round {round} of {rounds}: {system}");
+            one_round(all, own, folder, system, &mut reports)?;
+        }
+    }
+    let peak = peak(&reports, ON_POSTGRES).map(|(_, rate)| rate);
+    let peak = peak.ok_or("nothing was measured")?;
+    let accepts = accepts(all, folder, peak, rounds)?;
+    let fates = fates(all, folder, rounds)?;
+    let text = written(all, own, &reports, &accepts, &fates);
+    document::write(&all.document, "standard", &text)?;
+    eprintln!("written: {}", all.document.display());
+    Ok(())
+}
+
+/// One system at every load, started anew.
+fn one_round(
+    all: &All,
+    own: &Args,
+    folder: &Path,
+    system: &'static str,
+    reports: &mut Reports,
+) -> Outcome {
+    let peer = match (
+        system,
+        &own.handwritten,
+        &own.restate_server,
+        &own.restate_service,
+    ) {
+        (HANDWRITTEN, Some(program), _, _) => Some(peers::handwritten(
+            all,
+            program,
+            &folder.join("handwritten"),
+        )?),
+        (RESTATE, _, Some(server), Some(service)) => Some(peers::restate(
+            all,
+            server,
+            service,
+            &folder.join("restate"),
+        )?),
+        (HANDWRITTEN | RESTATE, ..) => return Ok(()),
+        _ => None,
+    };
+    for in_flight in LOADS {
+        let orders = orders(all, system, in_flight);
+        let load = flags(&format!("--in-flight {in_flight} --orders {orders}"));
+        let report = match &peer {
+            Some(peer) => bench(
+                all,
+                &folder.join("load"),
+                &[load, peer.flags.clone()].concat(),
+            )?,
+            None => ours(all, &folder.join("load"), system == ON_POSTGRES, &load)?,
+        };
+        let rate = number(figure(&report, 0, "orders_per_second"));
+        eprintln!("  {in_flight} in flight: {rate} orders/s");
+        reports.entry((system, in_flight)).or_default().push(report);
+    }
+    Ok(())
+}
+
+/// So many that a run takes about eight seconds; a second in a quick one.
+fn orders(all: &All, system: &str, in_flight: u32) -> u32 {
+    let full = match (system, in_flight) {
+        (HANDWRITTEN | RESTATE, 1) => 400,
+        (HANDWRITTEN, _) => 2_000,
+        (RESTATE, _) => 5_000,
+        (_, 1) => 1_000,
+        (_, 32) => 10_000,
+        _ => 24_000,
+    };
+    if all.quick { full / 8 } else { full }
+}
+
+/// How fast an order is accepted, in the open loop at half of the peak and at the peak.
+fn accepts(all: &All, folder: &Path, peak: f64, rounds: u32) -> Outcome<Vec<(String, Vec<Value>)>> {
+    let mut found = Vec::new();
+    for (what, share) in [("half of the peak", 0.5), ("the peak", 1.0)] {
+        let rate = (peak * share).round();
+        let orders = rate * if all.quick { 2.0 } else { 8.0 };
+        let load = flags(&format!("--rate {rate} --orders {orders}"));
+        let mut reports = Vec::new();
+        for _ in 0..rounds {
+            eprintln!("open loop at {what}: {rate} orders/s");
+            reports.push(ours(all, &folder.join("load"), true, &load)?);
+        }
+        found.push((format!("{what}, {} orders/s", number(Some(rate))), reports));
+    }
+    Ok(found)
+}
+
+/// What an order costs that is confirmed, refused or canceled.
+fn fates(all: &All, folder: &Path, rounds: u32) -> Outcome<Vec<(&'static str, Vec<Value>)>> {
+    let mut found = Vec::new();
+    for (what, mix) in [
+        ("confirmed", ""),
+        ("refused by stock", "--refuse stock=100"),
+        ("refused by cart", "--refuse cart=100"),
+        ("canceled by its user at once", "--cancel 100"),
+    ] {
+        let orders = if all.quick { 2_000 } else { 12_000 };
+        let load = flags(&format!("--in-flight 256 --orders {orders} {mix}"));
+        let mut reports = Vec::new();
+        for _ in 0..rounds {
+            eprintln!("orders that are {what}");
+            reports.push(ours(all, &folder.join("load"), true, &load)?);
+        }
+        found.push((what, reports));
+    }
+    Ok(found)
+}
+
+/// The load at which a system has most orders per second, and how many.
+fn peak(reports: &Reports, system: &str) -> Option<(u32, f64)> {
+    let of_system = reports.iter().filter(|((name, _), _)| *name == system);
+    of_system
+        .filter_map(|((_, load), runs)| Some((*load, median(runs, "orders_per_second")?)))
+        .max_by(|one, other| one.1.total_cmp(&other.1))
+}
+
+fn written(
+    all: &All,
+    own: &Args,
+    reports: &Reports,
+    accepts: &[(String, Vec<Value>)],
+    fates: &[(&'static str, Vec<Value>)],
+) -> String {
+    let ours = reports.get(&(ON_POSTGRES, 1)).and_then(|runs| runs.first());
+    let mut versions = vec![ours.map_or(String::new(), document::database)];
+    if let Some(server) = &own.restate_server {
+        versions.push(format!("Restate {}", version(server)));
+    }
+    let mut text = document::machine(all, &versions);
+    for (system, missing) in [
+        (HANDWRITTEN, own.handwritten.is_none()),
+        (RESTATE, own.restate_server.is_none()),
+    ] {
+        if missing {
+            let _ = writeln!(text, "\n**Left out, as it could not be had: {system}.**");
+        }
+    }
+    let _ = write!(text, "\n### Ratios at the peaks\n\n{}", ratios(reports));
+    let _ = write!(text, "\n### Closed loop\n\n{}", loads(reports));
+    let _ = write!(
+        text,
+        "\n### Accepting an order, open loop\n\n{}",
+        accepted(accepts)
+    );
+    let _ = write!(text, "\n### What becomes of an order\n\n{}", costs(fates));
+    text
+}
+
+fn version(server: &Path) -> String {
+    let output = std::process::Command::new(server).arg("--version").output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    text.split_whitespace()
+        .find(|word| word.starts_with(char::is_numeric))
+        .map_or(text.clone(), str::to_owned)
+}
+
+fn ratios(reports: &Reports) -> String {
+    let mut table = Table::new(&[
+        "system",
+        "peak, orders/s",
+        "at in flight",
+        "Ensemble on PostgreSQL is",
+        "at least",
+        "goal",
+    ]);
+    let Some((_, best)) = peak(reports, ON_POSTGRES) else {
+        return String::new();
+    };
+    for (system, least, goal) in [
+        (ON_POSTGRES, "", ""),
+        (ON_SQLITE, "", ""),
+        (RESTATE, "3 ×", "4.5 ×"),
+        (HANDWRITTEN, "8 ×", "12 ×"),
+    ] {
+        let Some((load, rate)) = peak(reports, system) else {
+            continue;
+        };
+        let ratio = format!("{:.1} ×", best / rate);
+        let cells = [
+            system.to_owned(),
+            number(Some(rate)),
+            load.to_string(),
+            ratio,
+        ];
+        table.row(cells.into_iter().chain([least.to_owned(), goal.to_owned()]));
+    }
+    table.text()
+}
+
+fn loads(reports: &Reports) -> String {
+    let mut table = Table::new(&[
+        "system",
+        "in flight",
+        "orders/s",
+        "of runs",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "CPU ms per order",
+        "of it broker",
+        "PostgreSQL",
+        "services",
+        "load",
+        "written KB",
+        "services MB",
+    ]);
+    for ((system, load), runs) in reports {
+        let of = |path: &str| number(median(runs, path));
+        let mut rates: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| figure(run, 0, "orders_per_second"))
+            .collect();
+        rates.sort_by(f64::total_cmp);
+        let rates: Vec<String> = rates.iter().map(|rate| number(Some(*rate))).collect();
+        let broker = median(runs, "cpu_ms_per_order/nats-server")
+            .or_else(|| median(runs, "cpu_ms_per_order/restate-server"));
+        table.row([
+            (*system).to_owned(),
+            load.to_string(),
+            of("orders_per_second"),
+            rates.join(" · "),
+            of("complete_ms/p50"),
+            of("complete_ms/p99"),
+            of("complete_ms/p99.9"),
+            of("cpu_ms_per_order/all"),
+            number(broker),
+            of("cpu_ms_per_order/postgresql"),
+            of("cpu_ms_per_order/services"),
+            of("cpu_ms_per_order/load"),
+            of("written_kb_per_order/all"),
+            of("memory_mb/services"),
+        ]);
+    }
+    table.text()
+}
+
+fn accepted(accepts: &[(String, Vec<Value>)]) -> String {
+    let mut table = Table::new(&[
+        "at",
+        "202 p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "final p50 ms",
+        "p99 ms",
+    ]);
+    for (what, runs) in accepts {
+        let paths = [
+            "accept_ms/p50",
+            "accept_ms/p99",
+            "accept_ms/p99.9",
+            "complete_ms/p50",
+            "complete_ms/p99",
+        ];
+        let figures = paths.map(|path| number(median(runs, path)));
+        table.row([what.clone()].into_iter().chain(figures));
+    }
+    table.text()
+}
+
+fn costs(fates: &[(&'static str, Vec<Value>)]) -> String {
+    let mut table = Table::new(&[
+        "an order that is",
+        "orders/s",
+        "CPU ms per order",
+        "against confirmed",
+    ]);
+    let cost = |runs: &[Value]| median(runs, "cpu_ms_per_order/all");
+    let confirmed = fates.first().and_then(|(_, runs)| cost(runs));
+    for (what, runs) in fates {
+        let ratio = cost(runs)
+            .zip(confirmed)
+            .map(|(cost, confirmed)| cost / confirmed);
+        table.row([
+            (*what).to_owned(),
+            number(median(runs, "orders_per_second")),
+            number(cost(runs)),
+            ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2} ×")),
+        ]);
+    }
+    table.text()
+}

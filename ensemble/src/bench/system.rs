@@ -1,0 +1,204 @@
+//! What is measured: a broker, databases, and the services as `ensemble up` runs them, in
+//! processes of their own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jetstream::stream::local_server::{self, LocalServer};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::postgres;
+use super::processes::Watched;
+use super::{Args, sink};
+use crate::up::Running;
+
+const PATIENCE: Duration = Duration::from_mins(2);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A running system. It ends with this.
+pub(super) struct System {
+    // Ends first: services finish while there is a broker.
+    services: Vec<Services>,
+    broker: LocalServer,
+    postmaster: Option<u32>,
+    flags: Vec<String>,
+    slow_steps: u64,
+    folder: PathBuf,
+}
+
+/// One process with all services.
+struct Services {
+    process: Child,
+    url: String,
+}
+
+impl System {
+    /// Starts a system that keeps everything in a folder, and in the databases of a run.
+    pub(super) async fn start(
+        args: &Args,
+        folder: &Path,
+        database: Option<(&postgres::Server, u32)>,
+    ) -> Result<Self, String> {
+        let program = local_server::find(args.nats_server.as_deref()).map_err(|e| e.to_string())?;
+        let broker = LocalServer::start(&program, &folder.join("nats"));
+        let broker = broker.map_err(|error| error.to_string())?;
+        let mut flags = flags(args, folder, broker.url(), &sink::start().await?);
+        let mut postmaster = None;
+        if let Some((server, run)) = database {
+            flags.extend(["--database-url".to_owned(), server.url_for(run).await?]);
+            postmaster = server.postmaster().await?;
+        }
+        let mut system = Self {
+            services: vec![],
+            broker,
+            postmaster,
+            flags,
+            slow_steps: args.slow_steps,
+            folder: folder.to_owned(),
+        };
+        for _ in 0..args.instances {
+            let services = system.services()?;
+            system.services.push(services);
+        }
+        Ok(system)
+    }
+
+    /// Starts a process with all services, and waits until it serves.
+    fn services(&self) -> Result<Services, String> {
+        let cannot = |error: std::io::Error| format!("cannot start the services: {error}");
+        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+        let log = self.folder.join("services.log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .map_err(cannot)?;
+        // What is set for another system is not meant for this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ENSEMBLE_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("ENSEMBLE_SLOW_STEPS", self.slow_steps.to_string())
+            .arg("up")
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(cannot)?)
+            .stderr(log);
+        // Ctrl-C is for the bench alone, which ends them.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        local_server::end_with_parent(&mut command);
+        // Says where the process before this one is.
+        let _ = fs::remove_file(self.folder.join("running.json"));
+        let process = command.spawn().map_err(cannot)?;
+        let mut services = Services {
+            process,
+            url: String::new(),
+        };
+        services.url = self.wait_until_ready(&mut services.process)?;
+        Ok(services)
+    }
+
+    fn wait_until_ready(&self, process: &mut Child) -> Result<String, String> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Ok(running) = Running::read(&self.folder) {
+                return Ok(running.http_url);
+            }
+            if let Ok(Some(status)) = process.try_wait() {
+                return Err(format!(
+                    "the services ended ({status}): {}",
+                    self.last_words()
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Err(format!(
+            "the services did not get ready: {}",
+            self.last_words()
+        ))
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.folder.join("services.log");
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last = text.lines().last().unwrap_or("nothing is said").to_owned();
+        format!("{last} (all of it: {})", log.display())
+    }
+
+    /// Ends the services and starts them again; how long until they serve.
+    pub(super) fn restart(&mut self) -> Result<Duration, String> {
+        let count = self.services.len();
+        self.services.clear();
+        let start = Instant::now();
+        for _ in 0..count {
+            let services = self.services()?;
+            self.services.push(services);
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Where the services are.
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.services
+            .iter()
+            .map(|services| services.url.clone())
+            .collect()
+    }
+
+    /// Where the broker is.
+    pub(super) fn nats_url(&self) -> &str {
+        self.broker.url()
+    }
+
+    /// The processes that an order costs something.
+    pub(super) fn processes(&self) -> Vec<Watched> {
+        let broker = u32::try_from(self.broker.pid()).unwrap_or_default();
+        let mut all = vec![Watched::alone("nats-server", broker)];
+        all.extend(
+            self.postmaster
+                .map(|pid| Watched::family("postgresql", pid)),
+        );
+        let services = self.services.iter().map(|services| services.process.id());
+        all.extend(services.map(|pid| Watched::alone("services", pid)));
+        all.push(Watched::alone("load", std::process::id()));
+        all
+    }
+}
+
+/// The services are as `ensemble up` has them, for one user or for a thousand: what is
+/// measured is the system and not its limits.
+fn flags(args: &Args, folder: &Path, nats_url: &str, traces: &str) -> Vec<String> {
+    let flows: Vec<_> = args.mix.flows().iter().map(|flow| flow.name()).collect();
+    let folder = folder.display().to_string();
+    let flags = [
+        ["--listen", "127.0.0.1:0"],
+        ["--data-dir", &folder],
+        ["--nats-url", nats_url],
+        ["--otlp", traces],
+        ["--sampling", "0.01"],
+        ["--flows", &flows.join(",")],
+        ["--order-deadline", "600"],
+        ["--open-orders", "1000"],
+        ["--rate-limit", "0"],
+        ["--requests-in-flight", "1000000"],
+    ];
+    flags.concat().into_iter().map(str::to_owned).collect()
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.process);
+        let _ = kill_process(pid, Signal::TERM);
+        let start = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if start.elapsed() > PATIENCE {
+                let _ = self.process.kill();
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One look at a database: everything that is read through it was true at the same moment,
+//! and nothing can be written.
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, DatabaseTransaction, DbBackend, IsolationLevel, QueryResult,
+    Statement, TransactionOptions, TransactionTrait, Value,
+};
+
+use crate::database::Database;
+use crate::fault::Fault;
+
+/// A consistent view of one service's database; other transactions go on meanwhile.
+pub struct Snapshot(DatabaseTransaction);
+
+impl Database {
+    /// Takes a snapshot. A long look is allowed: the limits on statements are for those who
+    /// wait for an answer.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn snapshot(&self) -> Result<Snapshot, Fault> {
+        if self.backend() != DbBackend::Postgres {
+            let tx = self.reader().begin().await?;
+            // A transaction sees the file as it was when it first read from it.
+            tx.execute_unprepared("SELECT 1 FROM sqlite_schema LIMIT 1")
+                .await?;
+            return Ok(Snapshot(tx));
+        }
+        let options = TransactionOptions {
+            isolation_level: Some(IsolationLevel::RepeatableRead),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..TransactionOptions::default()
+        };
+        let tx = self.reader().begin_with_options(options).await?;
+        for limit in ["statement_timeout", "idle_in_transaction_session_timeout"] {
+            tx.execute_unprepared(&format!("SET LOCAL {limit} = 0"))
+                .await?;
+        }
+        // Plans for one use: what is read here is large, and read once.
+        tx.execute_unprepared("SET LOCAL plan_cache_mode = auto")
+            .await?;
+        Ok(Snapshot(tx))
+    }
+}
+
+impl Snapshot {
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
+
+    /// Reads rows.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Fault> {
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        Ok(self.0.query_all_raw(statement).await?)
+    }
+
+    /// Reads one number, called `n`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn number(&self, sql: &str) -> Result<i64, Fault> {
+        let rows = self.query(sql, vec![]).await?;
+        match rows.first() {
+            Some(row) => Ok(row.try_get("", "n")?),
+            None => Ok(0),
+        }
+    }
+}
