@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::failure::{Failure, Outcome};
 use crate::process::cargo;
 use crate::signals::Signals;
-use crate::{asyncapi, browser, deny, tests_run};
+use crate::{asyncapi, browser, deny, faults, tests_run};
 
 /// Runs the parts in turn and stops at the first that fails. What is printed
 /// last is the summary of the tests.
@@ -23,6 +23,7 @@ fn parts(signals: &Signals, with_deny: bool) -> Outcome {
         let lints = "clippy --workspace --all-targets -- -D warnings";
         signals.require(cargo(lints.split(' ')))
     })?;
+    part("faults", || faults::run(signals, &["--ci".to_owned()]))?;
     part("asyncapi", || asyncapi::check(signals))?;
     part("browser", || browser::check(signals))?;
     if with_deny {

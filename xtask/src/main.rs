@@ -14,6 +14,7 @@ mod ci;
 mod cluster;
 mod deny;
 mod failure;
+mod faults;
 mod nats;
 mod postgres;
 mod process;
@@ -43,9 +44,12 @@ Commands:
                              of their own. ARGS go to the test runner; with
                              some, only the main run is made.
   ci [--no-deny]             Everything that has to hold before a change lands:
-                             test, fmt, clippy, the map as an AsyncAPI document
-                             (where Node is installed), the tests in a browser
+                             test, fmt, clippy, some faults, the map as an AsyncAPI
+                             document (where Node is installed), the tests in a browser
                              (where there is one), cargo-deny.
+  faults [ARGS...]           Run the services while things break, and check that
+                             nothing is lost or done twice. `--help` says what
+                             ARGS can be; --release builds for speed.
   asyncapi                   Have the official parser read the map as an AsyncAPI
                              document.
   browser                    Run the tests in a real browser (Chromium).
@@ -62,6 +66,7 @@ Examples:
   cargo xtask test
   cargo xtask test -p events
   cargo xtask test -p integration-tests cancels
+  cargo xtask faults F7 --seed 9
   cargo xtask ci --no-deny
   cargo xtask bench --quick
   cargo xtask bench growth --orders 100000
@@ -92,6 +97,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "up" => up::up(rest),
         "test" => tests_run::test(rest),
         "bench" => bench::bench(rest),
+        "faults" => faults::faults(rest),
         "asyncapi" => match rest {
             [] => asyncapi::asyncapi(),
             _ => Err(Failure::usage("`cargo xtask asyncapi` takes no arguments")),

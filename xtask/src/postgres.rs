@@ -50,6 +50,11 @@ pub(crate) fn source(signals: &Signals) -> Outcome<Source> {
         eprintln!("postgresql: the server that {VARIABLE} names");
         return Ok(Source::Server(url));
     }
+    programs(signals).map(Source::Programs)
+}
+
+/// Finds PostgreSQL's programs, or installs them where that can be done.
+pub(crate) fn programs(signals: &Signals) -> Outcome<Programs> {
     let (initdb, postgres) = match find() {
         Some(found) => found,
         None => {
@@ -64,11 +69,22 @@ pub(crate) fn source(signals: &Signals) -> Outcome<Source> {
         }
         None => return Err(missing()),
     }
-    Ok(Source::Programs(Programs {
+    Ok(Programs {
         initdb,
         postgres,
         owner: owner()?,
-    }))
+    })
+}
+
+impl Programs {
+    /// As the fault runs are told: the folder, and who runs them.
+    pub(crate) fn to_environment(&self) -> String {
+        let folder = self.postgres.parent().unwrap_or(Path::new("")).display();
+        match self.owner {
+            Some(Owner { user, group }) => format!("{folder} {user} {group}"),
+            None => folder.to_string(),
+        }
+    }
 }
 
 /// initdb and postgres, from PATH or from where Debian puts them.

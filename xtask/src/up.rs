@@ -44,7 +44,7 @@ fn build(release: bool) -> Outcome {
 }
 
 /// Splits off xtask's own option. After `--`, nothing is xtask's.
-fn take_release(arguments: &[String]) -> (bool, Vec<&String>) {
+pub(crate) fn take_release(arguments: &[String]) -> (bool, Vec<&String>) {
     let own = arguments
         .iter()
         .position(|argument| argument == "--")

@@ -21,7 +21,13 @@ const ONLY_IN_JETSTREAM: &[&str] = &["async-nats", "opentelemetry*"];
 
 /// The packages that may name them: the runtime, the tests of the whole, and what is written
 /// without the runtime to be compared with it.
-const MAY_NAME_THEM: &[&str] = &["jetstream", "tests", "bench", "bench/handwritten"];
+const MAY_NAME_THEM: &[&str] = &[
+    "jetstream",
+    "tests",
+    "tests/faults",
+    "bench",
+    "bench/handwritten",
+];
 
 /// Dependencies that are not allowed.
 pub(crate) fn forbidden_edges(sources: &[Source]) -> Vec<String> {

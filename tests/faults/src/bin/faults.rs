@@ -1,0 +1,5 @@
+//! The fault runs.
+
+fn main() -> std::process::ExitCode {
+    faults::main()
+}
