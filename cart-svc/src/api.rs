@@ -1,103 +1,107 @@
 //! Cart's HTTP routes.
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::routing::{get, put};
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::State;
 use events::{ProductId, UserId, catalog, fact};
-use jetstream::http::auth::Caller;
-use jetstream::http::between;
+use jetstream::http::{Id, NoContent, Number, Owner, Routes, doc};
 use jetstream::{Body, Emission, Fault, Problem, Shell};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::domain::{Cart, Full, MAX_PRODUCTS};
+use crate::domain::{Full, MAX_PRODUCTS};
 use crate::store::{load_cart, save};
 
 // As much as one line of an order can have.
 const MAX_QUANTITY: i64 = 10_000;
 
-pub(crate) fn routes(shell: &Shell) -> Router {
-    Router::new()
-        .route("/carts/{user}", get(show))
-        .route("/carts/{user}/items/{product_id}", put(set).delete(remove))
-        .with_state(shell.clone())
+type Quantity = Number<1, MAX_QUANTITY>;
+
+pub(crate) fn routes() -> Routes {
+    const ITEM: &str = "/carts/{user}/items/{product_id}";
+    Routes::about("carts", "What users mean to buy")
+        .get("/carts/{user}", show, "Show what is in a user's cart")
+        .put(
+            ITEM,
+            set,
+            doc("Put a quantity of a product in the cart").refuses(422, &["CART_FULL"]),
+        )
+        .delete(
+            ITEM,
+            remove,
+            "Take a product out of the cart; one that is not in it is out already",
+        )
+        .with(Shell::clone)
 }
 
-#[derive(Serialize)]
-struct CartView {
+#[derive(Serialize, ToSchema)]
+struct Cart {
+    #[schema(value_type = String, example = "alice")]
     user_id: UserId,
-    items: Vec<ItemView>,
+    items: Vec<CartItem>,
 }
 
-#[derive(Serialize)]
-struct ItemView {
+#[derive(Serialize, ToSchema)]
+struct CartItem {
+    #[schema(value_type = Uuid)]
     product_id: ProductId,
     quantity: i64,
 }
 
-async fn show(
-    State(shell): State<Shell>,
-    caller: Caller,
-    Path(user): Path<String>,
-) -> Result<Json<CartView>, Problem> {
-    let user = caller.owner(&user)?;
-    let cart = read_cart(&shell, &user).await?;
-    Ok(Json(view(user, cart)))
-}
-
-async fn read_cart(shell: &Shell, user: &UserId) -> Result<Cart, Fault> {
-    let sql = "SELECT product_id, quantity FROM items WHERE user_id = $1";
-    let values = vec![user.as_str().into()];
-    let mut cart = Cart::default();
-    for row in shell.database().query(sql, values).await? {
-        let product = ProductId(row.try_get("", "product_id")?);
-        cart.items.insert(product, row.try_get("", "quantity")?);
+async fn show(owner: Owner) -> Result<Json<Cart>, Problem> {
+    let sql = "SELECT product_id, quantity FROM items WHERE {mine} ORDER BY product_id";
+    let mut items = Vec::new();
+    for row in owner.query(sql, vec![]).await? {
+        items.push(CartItem {
+            product_id: ProductId(row.try_get("", "product_id").map_err(Fault::from)?),
+            quantity: row.try_get("", "quantity").map_err(Fault::from)?,
+        });
     }
-    Ok(cart)
+    let user_id = owner.user().clone();
+    Ok(Json(Cart { user_id, items }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Quantity {
-    quantity: i64,
+struct InCart {
+    #[schema(inline, example = 2)]
+    quantity: Quantity,
 }
 
 async fn set(
+    owner: Owner,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path((user, product)): Path<(String, String)>,
-    Body(Quantity { quantity }): Body<Quantity>,
-) -> Result<Json<CartView>, Problem> {
-    let user = caller.owner(&user)?;
-    let product = product_id(&product)?;
-    between("quantity", quantity, 1, MAX_QUANTITY)?;
-    let cart = edit(&shell, &user, product, quantity).await?;
-    Ok(Json(view(user, cart)))
+    Id(product): Id<ProductId>,
+    Body(InCart { quantity }): Body<InCart>,
+) -> Result<Json<Cart>, Problem> {
+    Ok(Json(edit(&shell, &owner, product, quantity.get()).await?))
 }
 
-/// What is not in the cart is removed already: asking twice is no error.
 async fn remove(
+    owner: Owner,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path((user, product)): Path<(String, String)>,
-) -> Result<StatusCode, Problem> {
-    let user = caller.owner(&user)?;
-    edit(&shell, &user, product_id(&product)?, 0).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Id(product): Id<ProductId>,
+) -> Result<NoContent, Problem> {
+    edit(&shell, &owner, product, 0).await?;
+    Ok(NoContent)
 }
 
 /// Sets a quantity, and says so if that changes anything.
 async fn edit(
     shell: &Shell,
-    user: &UserId,
+    owner: &Owner,
     product: ProductId,
     quantity: i64,
 ) -> Result<Cart, Problem> {
-    let tx = shell.begin().await?;
+    let user = owner.user();
+    let tx = owner.begin().await?;
     let mut loaded = load_cart(&tx, user).await?;
     let cart = loaded.carts.entry(user.clone()).or_default();
     let changed = cart.set(product, quantity).map_err(full)?;
-    let cart = cart.clone();
+    let items = cart.items.iter().map(|(product_id, quantity)| CartItem {
+        product_id: *product_id,
+        quantity: *quantity,
+    });
+    let items = items.collect();
     let mut said = vec![];
     if changed {
         save(&tx, loaded).await?;
@@ -105,25 +109,11 @@ async fn edit(
         said.push(Emission::fact(&catalog::CART_CHANGED, user, body));
     }
     shell.commit(tx, said).await?;
-    Ok(cart)
+    let user_id = user.clone();
+    Ok(Cart { user_id, items })
 }
 
 fn full(_: Full) -> Problem {
     let detail = format!("a cart has at most {MAX_PRODUCTS} different products: remove one first");
     Problem::unprocessable("CART_FULL", detail)
-}
-
-fn view(user_id: UserId, cart: Cart) -> CartView {
-    let item = |(product_id, quantity)| ItemView {
-        product_id,
-        quantity,
-    };
-    CartView {
-        user_id,
-        items: cart.items.into_iter().map(item).collect(),
-    }
-}
-
-fn product_id(text: &str) -> Result<ProductId, Problem> {
-    text.parse().map_err(|_| Problem::not_found("product"))
 }

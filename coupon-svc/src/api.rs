@@ -1,22 +1,22 @@
 //! Coupon's HTTP routes.
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use events::fact::{CampaignCreated, CouponIssued};
 use events::{CampaignId, Coupon, CouponId, Discount, Money, OrderId, catalog};
 use jetstream::clock::{self, parse_rfc3339, rfc3339};
 use jetstream::http::auth::Caller;
-use jetstream::http::idempotency::{Answered, Key, Nothing, Once};
+use jetstream::http::idempotency::{Answered, Once};
 use jetstream::http::intake::{Call, Intake};
 use jetstream::http::limits::PerUser;
 use jetstream::http::page::Page;
-use jetstream::http::{between, text};
+use jetstream::http::{Created, Id, Nothing, Number, Operator, Owner, Routes, Text, doc};
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, telemetry};
 use sea_orm::QueryResult;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::domain::NotIssued;
 use crate::issuing::{Ask, Issuing};
@@ -26,61 +26,130 @@ use crate::store::{expiry, terms};
 const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
 const MAX_QUANTITY: i64 = 1_000_000_000;
 
-pub(crate) fn routes(shell: &Shell) -> Router {
-    crate::restate::start(shell);
-    let counter = Counter {
-        issuing: shell.intake(Issuing),
-        limit: PerUser::new(shell),
-    };
-    let issue = move |caller: Caller, Path(campaign): Path<String>, once: Once<Nothing>| {
-        issue(counter.clone(), caller, campaign, once.key)
-    };
-    Router::new()
-        .route("/coupons", post(create))
-        .route("/coupons/{campaign_id}/issue", post(issue))
-        .route("/users/{user}/coupons", get(list))
-        .with_state(shell.clone())
+type Amount = Number<1, MAX_AMOUNT>;
+type Percent = Number<1, 100>;
+type MinTotal = Number<0, MAX_AMOUNT>;
+type Quantity = Number<1, MAX_QUANTITY>;
+
+/// What the routes work with.
+#[derive(Clone)]
+struct Api {
+    shell: Shell,
+    issuing: Intake<Issuing>,
+    limit: PerUser,
 }
 
-#[derive(Deserialize)]
+impl FromRef<Api> for Shell {
+    fn from_ref(api: &Api) -> Self {
+        api.shell.clone()
+    }
+}
+
+pub(crate) fn routes() -> Routes {
+    Routes::about(
+        "coupons",
+        "Campaigns, and the coupons that users have of them",
+    )
+    .post("/coupons", create, "Begin a campaign")
+    .post(
+        "/coupons/{campaign_id}/issue",
+        issue,
+        doc("Take a coupon of a campaign: first come, first served, one per user")
+            .answers::<CouponView>(201, "It is the caller's")
+            .refuses(409, &["ALREADY_ISSUED", "EXPIRED", "SOLD_OUT"])
+            .refuses(429, &["TOO_MANY_REQUESTS"]),
+    )
+    .get(
+        "/users/{user}/coupons",
+        list,
+        "List a user's coupons, newest first",
+    )
+    .with(|shell| {
+        crate::restate::start(shell);
+        Api {
+            issuing: shell.intake(Issuing),
+            limit: PerUser::new(shell),
+            shell: shell.clone(),
+        }
+    })
+}
+
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewCampaign {
-    name: String,
-    discount: Value,
-    #[serde(default)]
-    min_total: i64,
-    quantity: i64,
+    #[schema(inline, example = "welcome")]
+    name: Text,
+    #[schema(value_type = Off)]
+    discount: Terms,
+    /// The smallest subtotal that a coupon can be used with
+    #[schema(inline)]
+    min_total: Option<MinTotal>,
+    /// How many coupons there are
+    #[schema(inline, example = 100)]
+    quantity: Quantity,
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 
-#[derive(Serialize)]
+/// What a coupon takes off: an amount, or a share of the subtotal.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Terms {
+    amount: Option<Amount>,
+    percent: Option<Percent>,
+    max: Option<Amount>,
+}
+
+/// What a coupon takes off.
+#[derive(ToSchema)]
+#[serde(untagged, deny_unknown_fields)]
+#[schema(as = Discount, example = json!({ "percent": 10, "max": 500 }))]
+#[allow(dead_code)] // it stands for its schema
+enum Off {
+    Amount {
+        #[schema(inline)]
+        amount: Amount,
+    },
+    Percent {
+        #[schema(inline)]
+        percent: Percent,
+        /// Never more than this
+        #[schema(inline)]
+        max: Option<Amount>,
+    },
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Campaign)]
 struct CampaignView {
+    #[schema(value_type = Uuid)]
     campaign_id: CampaignId,
     name: String,
+    #[schema(value_type = Off)]
     discount: Discount,
+    #[schema(value_type = i64)]
     min_total: Money,
     quantity: i64,
     issued: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
 async fn create(
+    operator: Operator,
     State(shell): State<Shell>,
-    caller: Caller,
     Body(new): Body<NewCampaign>,
-) -> Result<(StatusCode, Json<CampaignView>), Problem> {
-    caller.require_operator()?;
-    text("name", &new.name, 1)?;
-    let terms = checked(new.discount, new.min_total)?;
-    between("quantity", new.quantity, 1, MAX_QUANTITY)?;
-    let tx = shell.begin().await?;
+) -> Result<Created<CampaignView>, Problem> {
+    let terms = checked(&new.discount, new.min_total)?;
+    let tx = operator.begin().await?;
     let campaign = CampaignCreated {
         campaign_id: CampaignId(clock::new_id()),
-        name: new.name,
+        name: new.name.into(),
         terms,
-        quantity: new.quantity,
+        quantity: new.quantity.get(),
         expires_at: in_future(new.expires_at.as_deref(), tx.now())?,
     };
     let sql = "INSERT INTO campaigns (campaign_id, name, discount, min_total, quantity, issued,
@@ -111,31 +180,30 @@ async fn create(
         created_at: rfc3339(tx.now()),
     };
     shell.commit(tx, vec![said]).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    Ok(Created(view))
 }
 
-/// The terms of a campaign, within their limits.
-fn checked(discount: Value, min_total: i64) -> Result<Coupon, Problem> {
+/// The terms of a campaign, of one shape or the other.
+fn checked(discount: &Terms, min_total: Option<MinTotal>) -> Result<Coupon, Problem> {
     let shape = r#"must be {"amount": n} or {"percent": 1 to 100, "max"?: n}"#;
-    let discount: Discount =
-        serde_json::from_value(discount).map_err(|_| Problem::invalid("discount", shape))?;
-    match discount {
-        Discount::Amount { amount } => between("discount.amount", amount.0, 1, MAX_AMOUNT)?,
-        Discount::Percent { percent, max } => {
-            between("discount.percent", percent.into(), 1, 100)?;
-            between("discount.max", max.map_or(1, |max| max.0), 1, MAX_AMOUNT)?;
-        }
-    }
-    between("min_total", min_total, 0, MAX_AMOUNT)?;
-    let min_total = Money(min_total);
+    let wrong = || Problem::invalid("discount", shape);
+    let discount = match (discount.amount, discount.percent, discount.max) {
+        (Some(amount), None, None) => Discount::Amount {
+            amount: Money(amount.get()),
+        },
+        (None, Some(percent), max) => Discount::Percent {
+            percent: u8::try_from(percent.get()).map_err(|_| wrong())?,
+            max: max.map(|max| Money(max.get())),
+        },
+        _ => return Err(wrong()),
+    };
+    let min_total = Money(min_total.map_or(0, Number::get));
     let terms = Coupon {
         discount,
         min_total,
     };
     // The language has the last word on what terms are.
-    terms
-        .checked()
-        .map_err(|_| Problem::invalid("discount", shape))
+    terms.checked().map_err(|_| wrong())
 }
 
 fn in_future(time: Option<&str>, now: i64) -> Result<Option<i64>, Problem> {
@@ -147,35 +215,34 @@ fn in_future(time: Option<&str>, now: i64) -> Result<Option<i64>, Problem> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Coupon)]
 struct CouponView {
+    #[schema(value_type = Uuid)]
     coupon_id: CouponId,
+    #[schema(value_type = Uuid)]
     campaign_id: CampaignId,
+    /// `AVAILABLE`, `HELD`, `USED` or `EXPIRED`
+    #[schema(example = "AVAILABLE")]
     status: String,
+    #[schema(value_type = Off)]
     discount: Discount,
+    #[schema(value_type = i64)]
     min_total: Money,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 
-/// Where coupons are asked for.
-#[derive(Clone)]
-struct Counter {
-    issuing: Intake<Issuing>,
-    limit: PerUser,
-}
-
 async fn issue(
-    counter: Counter,
     caller: Caller,
-    campaign: String,
-    key: Option<Key>,
+    State(api): State<Api>,
+    Id(campaign): Id<CampaignId>,
+    Once { key, .. }: Once<Nothing>,
 ) -> Result<Answered, Problem> {
-    let campaign: CampaignId = campaign
-        .parse()
-        .map_err(|_| Problem::not_found("campaign"))?;
     let ask = Ask {
         campaign,
         user: caller.user().clone(),
@@ -183,14 +250,14 @@ async fn issue(
     };
     let call = Call {
         user: caller.user(),
-        limit: &counter.limit,
+        limit: &api.limit,
         request: key.map(|key| key.on(&caller, format!("POST /coupons/{campaign}/issue"))),
     };
     let render = |answer: &Result<CouponIssued, NotIssued>| match answer {
         Ok(issued) => Ok(Answered::new(StatusCode::CREATED, &just_issued(issued))?),
         Err(why) => Err(not_issued(why)),
     };
-    counter.issuing.answer(call, ask, render).await
+    api.issuing.answer(call, ask, render).await
 }
 
 fn not_issued(why: &NotIssued) -> Problem {
@@ -222,22 +289,32 @@ fn just_issued(issued: &CouponIssued) -> CouponView {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
+    /// `AVAILABLE`, `HELD`, `USED` or `EXPIRED`: those alone
     status: Option<String>,
-    limit: Option<u32>,
+    /// How many entries a page has at most
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
+    /// The `next_cursor` of the page before
+    #[param(value_type = Option<Uuid>)]
     cursor: Option<String>,
 }
 
+#[derive(Serialize, ToSchema)]
+struct Coupons {
+    coupons: Vec<CouponView>,
+    /// The `cursor` of the next page; null on the last
+    next_cursor: Option<Uuid>,
+}
+
 async fn list(
+    owner: Owner,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path(user): Path<String>,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Value>, Problem> {
-    let user = caller.owner(&user)?;
-    let page = Page::new(query.limit, query.cursor.as_deref())?;
+) -> Result<Json<Coupons>, Problem> {
+    let page = Page::new(query.limit.as_deref(), query.cursor.as_deref())?;
     let status = query.status.unwrap_or_default();
     if !["", "AVAILABLE", "HELD", "USED", "EXPIRED"].contains(&status.as_str()) {
         let rule = "must be AVAILABLE, HELD, USED or EXPIRED";
@@ -248,21 +325,21 @@ async fn list(
                    SELECT coupon_id, campaign_id, discount, min_total, expires_at, order_id,
                        CASE WHEN state = 'AVAILABLE' AND expires_at <> 0 AND expires_at <= $3
                             THEN 'EXPIRED' ELSE state END AS status
-                   FROM coupons WHERE user_id = $1 AND coupon_id < $2) AS mine
+                   FROM coupons WHERE {mine} AND coupon_id < $2) AS mine
                WHERE $4 = '' OR status = $4 ORDER BY coupon_id DESC LIMIT $5";
     let values = vec![
-        user.as_str().into(),
         page.before().into(),
-        shell.database().clock().now().into(),
+        shell.now().into(),
         status.into(),
         page.fetch().into(),
     ];
-    let rows = shell.database().query(sql, values).await?;
+    let rows = owner.query(sql, values).await?;
     let views = rows.iter().map(view).collect::<Result<Vec<_>, _>>()?;
     let (coupons, next_cursor) = page.cut(views, |coupon| coupon.coupon_id.0);
-    Ok(Json(
-        json!({ "coupons": coupons, "next_cursor": next_cursor }),
-    ))
+    Ok(Json(Coupons {
+        coupons,
+        next_cursor,
+    }))
 }
 
 fn view(row: &QueryResult) -> Result<CouponView, Fault> {

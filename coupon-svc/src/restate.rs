@@ -23,7 +23,7 @@ pub(crate) fn start(shell: &Shell) {
 async fn say_again(shell: Shell) -> Result<(), Fault> {
     // There may be far more coupons than fit in one transaction.
     while !shell.stopping().is_cancelled() {
-        let tx = shell.begin().await?;
+        let tx = shell.backstage().begin().await?;
         let before = tx.now() - clock::millis(shell.settings().facts_again_after);
         let mut said = campaigns(&tx, before).await?;
         said.extend(coupons(&tx, before).await?);

@@ -11,6 +11,7 @@ mod dead_letters;
 mod demo;
 mod fence;
 mod map;
+mod openapi;
 mod provision;
 mod reconcile;
 mod resolve;
@@ -55,6 +56,9 @@ enum Command {
     /// Print who says what to whom, or check it
     #[command(after_help = map::EXAMPLES)]
     Map(map::Args),
+    /// Print the HTTP API as an OpenAPI document
+    #[command(after_help = openapi::EXAMPLES)]
+    Openapi,
     /// Look at events that could not be handled, and repair them
     #[command(after_help = dead_letters::EXAMPLES)]
     DeadLetters(dead_letters::Args),
@@ -95,6 +99,10 @@ pub fn main() -> ExitCode {
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
             Command::Map(args) => map::run(&args).await,
+            Command::Openapi => {
+                openapi::run();
+                Ok(())
+            }
             Command::DeadLetters(args) => dead_letters::run(args).await,
             Command::Resolve(args) => resolve::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,

@@ -59,7 +59,16 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
 }
 
 async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
-    let key = DevelopmentKey::of(&args.serve.data_dir)?;
+    let auth = args.serve.authenticator().await?;
+    let key = match args.serve.takes_development_tokens() {
+        true => Some(DevelopmentKey::of(&args.serve.data_dir)?),
+        false if args.demo => {
+            let sentence = "--demo orders with development tokens, which --jwks-url and --jwt-key \
+                            rule out: leave it out";
+            return Err(sentence.to_owned());
+        }
+        false => None,
+    };
     let mut server = match &args.nats_url {
         Some(_) => None,
         None => Some(start_server(&args)?),
@@ -83,18 +92,18 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
         tokio::spawn(Guard::new(broker.clone(), Retention::default(), consumers).run());
     }
     let mut interrupted = std::pin::pin!(host::interrupted());
-    let host = Host::start(services, &args.serve, broker.clone(), key.authenticator()).await?;
+    let host = Host::start(services, &args.serve, broker.clone(), auth).await?;
     let running = Running {
         nats_url,
         http_url: format!("http://{}", host.address()),
     };
     running.write(&args.serve.data_dir)?;
-    announce(&args, services, &running, &key)?;
+    announce(&args, services, &running, key.as_ref())?;
     let stop = async {
-        if args.demo {
+        if let Some(key) = key.as_ref().filter(|_| args.demo) {
             tokio::select! {
                 () = &mut interrupted => return Ok(()),
-                played = demo::play(&running.http_url, &key, &broker) => played?,
+                played = demo::play(&running.http_url, key, &broker) => played?,
             }
         }
         println!("\nServing. Ctrl-C drains and stops; the next start continues from the data.");
@@ -168,7 +177,7 @@ fn announce(
     args: &Args,
     services: &[Service],
     running: &Running,
-    key: &DevelopmentKey,
+    key: Option<&DevelopmentKey>,
 ) -> Result<(), String> {
     let names: Vec<_> = services.iter().map(|service| service.name).collect();
     let databases = match &args.serve.database_url {
@@ -179,10 +188,6 @@ fn announce(
         Some(_) => running.nats_url.clone(),
         None => format!("{}  (ends with this process)", running.nats_url),
     };
-    let token = |name: &str, operator| {
-        let user = UserId::new(name).map_err(|e| e.to_string())?;
-        key.token(&user, operator, Duration::from_secs(24 * 60 * 60))
-    };
     println!("services   {}", names.join(", "));
     println!("http       {}", running.http_url);
     println!("nats       {broker}");
@@ -190,6 +195,14 @@ fn announce(
     if let Some(jaeger) = &args.serve.jaeger_url {
         println!("jaeger     {jaeger}");
     }
+    println!("api        {}/docs", running.http_url);
+    let Some(key) = key else {
+        return Ok(());
+    };
+    let token = |name: &str, operator| {
+        let user = UserId::new(name).map_err(|e| e.to_string())?;
+        key.token(&user, operator, Duration::from_secs(24 * 60 * 60))
+    };
     println!("\nTokens for 24 hours (more: `ensemble token --help`)");
     println!("alice      {}", token("alice", false)?);
     println!("operator   {}", token("operator", true)?);

@@ -1,5 +1,6 @@
 //! Order's tables.
 
+use jetstream::http::ticket;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
@@ -76,17 +77,7 @@ impl MigrationName for StreamTickets {
 #[async_trait::async_trait]
 impl MigrationTrait for StreamTickets {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let tables = [
-            "CREATE TABLE stream_tickets (
-                digest TEXT PRIMARY KEY,
-                order_id {id} NOT NULL,
-                user_id TEXT NOT NULL,
-                operator BIGINT NOT NULL,
-                expires_at BIGINT NOT NULL
-            )",
-            "CREATE INDEX stream_tickets_expiry ON stream_tickets (expires_at)",
-        ];
-        jetstream::database::migration::run(manager, &tables).await
+        jetstream::database::migration::run(manager, &ticket::TABLES).await
     }
 }
 

@@ -33,8 +33,9 @@ async fn ring(shell: Shell) -> Result<(), Fault> {
     loop {
         let sql = "SELECT order_id FROM orders WHERE due_at > 0 AND due_at <= $1
                    ORDER BY due_at LIMIT $2";
-        let now = shell.database().clock().now();
+        let now = shell.now();
         let rows = shell
+            .backstage()
             .database()
             .query(sql, vec![now.into(), AT_ONCE.into()])
             .await?;
@@ -64,7 +65,7 @@ async fn ring(shell: Shell) -> Result<(), Fault> {
 
 async fn ring_for(shell: &Shell, ids: Vec<OrderId>) -> Result<(), Fault> {
     let rules = placing::rules(shell.settings());
-    let tx = shell.begin().await?;
+    let tx = shell.backstage().begin().await?;
     let mut due = orders::load(&tx, ids).await?;
     let loaded: BTreeMap<_, _> = due.iter().map(|(id, order)| (*id, order.version)).collect();
     let mut emissions = Vec::new();

@@ -1,31 +1,39 @@
 //! Point's HTTP routes.
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use events::{Money, UserId, catalog, fact};
-use jetstream::http::auth::Caller;
-use jetstream::http::between;
 use jetstream::http::idempotency::{self, Answered, Done, Once};
+use jetstream::http::{Id, Number, Operator, Owner, Routes, doc};
 use jetstream::{Emission, Fault, Problem, Shell, clock};
 use sea_orm::QueryResult;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 // Points that can be charged at once.
 const MAX_CHARGE: i64 = 1_000_000_000_000;
 // Points that a user can ever be given: below 2^53, so exact in every JSON reader.
 const MAX_TOTAL: i64 = 9_000_000_000_000_000;
 
-pub(crate) fn routes(shell: &Shell) -> Router {
-    Router::new()
-        .route("/points/{user}", get(show))
-        .route("/points/{user}/charge", post(charge))
-        .with_state(shell.clone())
+type Amount = Number<1, MAX_CHARGE>;
+
+pub(crate) fn routes() -> Routes {
+    Routes::about("points", "What users pay with")
+        .get("/points/{user}", show, "Show how many points a user has")
+        .post(
+            "/points/{user}/charge",
+            charge,
+            doc("Give points to a user")
+                .answers::<Account>(200, "They are there")
+                .refuses(422, &["TOO_MANY_POINTS"]),
+        )
+        .with(Shell::clone)
 }
 
-#[derive(Serialize)]
-struct AccountView {
+#[derive(Serialize, ToSchema)]
+struct Account {
+    #[schema(value_type = String, example = "alice")]
     user_id: UserId,
     balance: i64,
     held: i64,
@@ -33,49 +41,43 @@ struct AccountView {
     charged_total: i64,
 }
 
-async fn show(
-    State(shell): State<Shell>,
-    caller: Caller,
-    Path(user): Path<String>,
-) -> Result<Json<AccountView>, Problem> {
-    let user = caller.owner(&user)?;
-    let sql = "SELECT balance, held, settled, charged_total FROM accounts WHERE user_id = $1";
-    let values = vec![user.as_str().into()];
-    let rows = shell.database().query(sql, values).await?;
-    let view = match rows.first() {
-        Some(row) => view(user, row)?,
-        None => AccountView {
-            user_id: user,
+async fn show(owner: Owner) -> Result<Json<Account>, Problem> {
+    let sql = "SELECT balance, held, settled, charged_total FROM accounts WHERE {mine}";
+    let rows = owner.query(sql, vec![]).await?;
+    let user_id = owner.user().clone();
+    let account = match rows.first() {
+        Some(row) => account(user_id, row)?,
+        None => Account {
+            user_id,
             balance: 0,
             held: 0,
             settled: 0,
             charged_total: 0,
         },
     };
-    Ok(Json(view))
+    Ok(Json(account))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Charge {
-    amount: i64,
+    #[schema(inline, example = 10_000)]
+    amount: Amount,
 }
 
 async fn charge(
+    operator: Operator,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path(user): Path<String>,
+    Id(user): Id<UserId>,
     Once { body, key }: Once<Charge>,
 ) -> Result<Answered, Problem> {
-    caller.require_operator()?;
-    let user = caller.owner(&user)?;
-    between("amount", body.amount, 1, MAX_CHARGE)?;
-    let request = key.map(|key| key.on(&caller, format!("POST /points/{user}/charge")));
-    idempotency::once(&shell, request, add(&shell, &user, body.amount)).await
+    let request = key.map(|key| key.on(&operator, format!("POST /points/{user}/charge")));
+    let add = add(&operator, &user, body.amount.get());
+    idempotency::once(&shell, request, add).await
 }
 
-async fn add(shell: &Shell, user: &UserId, amount: i64) -> Result<Done, Problem> {
-    let tx = shell.begin().await?;
+async fn add(operator: &Operator, user: &UserId, amount: i64) -> Result<Done, Problem> {
+    let tx = operator.begin().await?;
     let sql = "INSERT INTO accounts (user_id, balance, held, settled, charged_total)
                VALUES ($1, $2, 0, 0, $2)
                ON CONFLICT (user_id) DO UPDATE SET balance = accounts.balance + $2,
@@ -86,7 +88,7 @@ async fn add(shell: &Shell, user: &UserId, amount: i64) -> Result<Done, Problem>
     let values = vec![user.as_str().into(), amount.into(), room.into()];
     let rows = tx.query(sql, values).await?;
     let row = rows.first().ok_or_else(too_many)?;
-    let answer = Answered::new(StatusCode::OK, &view(user.clone(), row)?)?;
+    let answer = Answered::new(StatusCode::OK, &account(user.clone(), row)?)?;
     let sql = "INSERT INTO charges (charge_id, user_id, amount, charged_at)
                VALUES ($1, $2, $3, $4)";
     let values = vec![
@@ -106,8 +108,8 @@ fn too_many() -> Problem {
     Problem::unprocessable("TOO_MANY_POINTS", detail)
 }
 
-fn view(user_id: UserId, row: &QueryResult) -> Result<AccountView, Fault> {
-    Ok(AccountView {
+fn account(user_id: UserId, row: &QueryResult) -> Result<Account, Fault> {
+    Ok(Account {
         user_id,
         balance: row.try_get("", "balance")?,
         held: row.try_get("", "held")?,

@@ -1,46 +1,61 @@
 //! Stock's HTTP routes.
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{patch, post};
-use axum::{Json, Router};
 use events::fact::{self, ProductListed};
 use events::{Money, ProductId, catalog};
 use jetstream::http::auth::Caller;
 use jetstream::http::idempotency::{self, Answered, Done, Once};
 use jetstream::http::page::{Page, PageQuery};
-use jetstream::http::{between, text};
+use jetstream::http::{Created, Id, Number, Operator, Routes, Text, doc};
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, Tx, clock};
 use sea_orm::QueryResult;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 // Sums of 50 lines of 10,000 units at this price are exact in every JSON reader.
 const MAX_PRICE: i64 = 10_000_000_000;
 const MAX_UNITS: i64 = 1_000_000_000;
 
-pub(crate) fn routes(shell: &Shell) -> Router {
-    crate::restate::start(shell);
-    Router::new()
-        .route("/products", post(create).get(list))
-        .route("/products/{id}", patch(change).get(show))
-        .route("/products/{id}/restock", post(restock))
-        .with_state(shell.clone())
+type Price = Number<0, MAX_PRICE>;
+type FirstStock = Number<0, MAX_UNITS>;
+type Quantity = Number<1, MAX_UNITS>;
+
+pub(crate) fn routes() -> Routes {
+    Routes::about("products", "What is sold, and how much of it there is")
+        .post("/products", create, "List a product, with its first stock")
+        .get("/products", list, "List the products, newest first")
+        .get("/products/{id}", show, "Show a product")
+        .patch("/products/{id}", change, "Change the price of a product")
+        .post(
+            "/products/{id}/restock",
+            restock,
+            doc("Add stock of a product").answers::<Product>(200, "It is there"),
+        )
+        .with(|shell| {
+            crate::restate::start(shell);
+            shell.clone()
+        })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewProduct {
-    name: String,
-    #[serde(default)]
-    option: String,
-    price: i64,
-    stock: i64,
+    #[schema(inline, example = "mug")]
+    name: Text,
+    /// What tells it from the others of its name: a size, a colour
+    #[schema(inline, example = "blue")]
+    option: Option<Text>,
+    #[schema(inline, example = 1200)]
+    price: Price,
+    #[schema(inline, example = 100)]
+    stock: FirstStock,
 }
 
-#[derive(Serialize)]
-struct ProductView {
+#[derive(Serialize, ToSchema)]
+struct Product {
     product_id: Uuid,
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -57,62 +72,58 @@ const SELECT: &str = "SELECT product_id, name, option, price, available, held, s
                              initial_stock, restocked_total FROM products";
 
 async fn create(
+    operator: Operator,
     State(shell): State<Shell>,
-    caller: Caller,
     Body(new): Body<NewProduct>,
-) -> Result<(StatusCode, Json<ProductView>), Problem> {
-    caller.require_operator()?;
-    text("name", &new.name, 1)?;
-    text("option", &new.option, 0)?;
-    between("price", new.price, 0, MAX_PRICE)?;
-    between("stock", new.stock, 0, MAX_UNITS)?;
+) -> Result<Created<Product>, Problem> {
+    let (price, stock) = (new.price.get(), new.stock.get());
+    let option = new.option.map(String::from).unwrap_or_default();
     let id = ProductId(clock::new_id());
-    let tx = shell.begin().await?;
+    let tx = operator.begin().await?;
     let sql = "INSERT INTO products (product_id, name, option, price, price_version,
                    previous_price, replaced_at, initial_stock, restocked_total, available, held,
                    settled, said_at, created_at)
                VALUES ($1, $2, $3, $4, 1, 0, 0, $5, 0, $5, 0, 0, $6, $6)";
     let values = vec![
         id.0.into(),
-        new.name.clone().into(),
-        new.option.clone().into(),
-        new.price.into(),
-        new.stock.into(),
+        new.name.as_str().into(),
+        option.as_str().into(),
+        price.into(),
+        stock.into(),
         tx.now().into(),
     ];
     tx.execute(sql, values).await?;
     let listed = ProductListed {
         product_id: id,
-        name: new.name,
-        option: new.option,
-        price: Money(new.price),
+        name: new.name.into(),
+        option,
+        price: Money(price),
         version: 1,
-        initial_stock: new.stock,
+        initial_stock: stock,
     };
     let view = read_one(&tx, id).await?;
     let said = Emission::fact(&catalog::PRODUCT_LISTED, id, listed.encode());
     shell.commit(tx, vec![said]).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    Ok(Created(view))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Change {
-    price: Option<i64>,
+    #[schema(inline, example = 1300)]
+    price: Option<Price>,
 }
 
 async fn change(
+    operator: Operator,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<ProductId>,
     Body(change): Body<Change>,
-) -> Result<Json<ProductView>, Problem> {
-    caller.require_operator()?;
-    let id = product_id(&id)?;
-    let tx = shell.begin().await?;
+) -> Result<Json<Product>, Problem> {
+    let tx = operator.begin().await?;
     let mut said = vec![];
     if let Some(price) = change.price {
-        between("price", price, 0, MAX_PRICE)?;
+        let price = price.get();
         let sql = "UPDATE products SET previous_price = price, price = $2, replaced_at = $3,
                        price_version = price_version + 1, said_at = $3
                    WHERE product_id = $1 AND price <> $2
@@ -142,27 +153,26 @@ pub(crate) fn listed(id: ProductId, row: &QueryResult) -> Result<ProductListed, 
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Restock {
-    quantity: i64,
+    #[schema(inline, example = 10)]
+    quantity: Quantity,
 }
 
 async fn restock(
+    operator: Operator,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<ProductId>,
     Once { body, key }: Once<Restock>,
 ) -> Result<Answered, Problem> {
-    caller.require_operator()?;
-    let id = product_id(&id)?;
-    between("quantity", body.quantity, 1, MAX_UNITS)?;
-    let request = key.map(|key| key.on(&caller, format!("POST /products/{id}/restock")));
-    idempotency::once(&shell, request, add(&shell, id, body.quantity)).await
+    let request = key.map(|key| key.on(&operator, format!("POST /products/{id}/restock")));
+    let add = add(&operator, id, body.quantity.get());
+    idempotency::once(&shell, request, add).await
 }
 
-async fn add(shell: &Shell, id: ProductId, quantity: i64) -> Result<Done, Problem> {
-    let tx = shell.begin().await?;
+async fn add(operator: &Operator, id: ProductId, quantity: i64) -> Result<Done, Problem> {
+    let tx = operator.begin().await?;
     let sql = "UPDATE products SET available = available + $2,
                    restocked_total = restocked_total + $2 WHERE product_id = $1";
     tx.execute(sql, vec![id.0.into(), quantity.into()]).await?;
@@ -172,36 +182,35 @@ async fn add(shell: &Shell, id: ProductId, quantity: i64) -> Result<Done, Proble
     Ok(Done { tx, said, answer })
 }
 
-async fn show(
-    State(shell): State<Shell>,
-    _: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<ProductView>, Problem> {
-    let id = product_id(&id)?;
+async fn show(caller: Caller, Id(id): Id<ProductId>) -> Result<Json<Product>, Problem> {
     let sql = format!("{SELECT} WHERE product_id = $1");
-    let rows = shell.database().query(&sql, vec![id.0.into()]).await?;
+    let rows = caller.query_public(&sql, vec![id.0.into()]).await?;
     let row = rows.first().ok_or_else(|| Problem::not_found("product"))?;
     Ok(Json(view(row)?))
 }
 
-async fn list(
-    State(shell): State<Shell>,
-    _: Caller,
-    Query(query): Query<PageQuery>,
-) -> Result<Json<Value>, Problem> {
+#[derive(Serialize, ToSchema)]
+struct Products {
+    products: Vec<Product>,
+    /// The `cursor` of the next page; null on the last
+    next_cursor: Option<Uuid>,
+}
+
+async fn list(caller: Caller, Query(query): Query<PageQuery>) -> Result<Json<Products>, Problem> {
     let page = Page::of(&query)?;
     // Ids are in the order of their creation, so the last one seen is the cursor.
     let sql = format!("{SELECT} WHERE product_id < $1 ORDER BY product_id DESC LIMIT $2");
     let values = vec![page.before().into(), page.fetch().into()];
-    let rows = shell.database().query(&sql, values).await?;
+    let rows = caller.query_public(&sql, values).await?;
     let views = rows.iter().map(view).collect::<Result<Vec<_>, _>>()?;
     let (products, next_cursor) = page.cut(views, |product| product.product_id);
-    Ok(Json(
-        json!({ "products": products, "next_cursor": next_cursor }),
-    ))
+    Ok(Json(Products {
+        products,
+        next_cursor,
+    }))
 }
 
-async fn read_one(tx: &Tx, id: ProductId) -> Result<ProductView, Problem> {
+async fn read_one(tx: &Tx, id: ProductId) -> Result<Product, Problem> {
     let rows = tx
         .query(
             &format!("{SELECT} WHERE product_id = $1"),
@@ -212,8 +221,8 @@ async fn read_one(tx: &Tx, id: ProductId) -> Result<ProductView, Problem> {
     Ok(view(row)?)
 }
 
-fn view(row: &QueryResult) -> Result<ProductView, Fault> {
-    Ok(ProductView {
+fn view(row: &QueryResult) -> Result<Product, Fault> {
+    Ok(Product {
         product_id: row.try_get("", "product_id")?,
         name: row.try_get("", "name")?,
         option: row.try_get("", "option")?,
@@ -224,8 +233,4 @@ fn view(row: &QueryResult) -> Result<ProductView, Fault> {
         initial_stock: row.try_get("", "initial_stock")?,
         restocked_total: row.try_get("", "restocked_total")?,
     })
-}
-
-fn product_id(text: &str) -> Result<ProductId, Problem> {
-    text.parse().map_err(|_| Problem::not_found("product"))
 }

@@ -17,7 +17,7 @@ pub(crate) fn start(shell: &Shell) {
 }
 
 async fn say_again(shell: Shell) -> Result<(), Fault> {
-    let tx = shell.begin().await?;
+    let tx = shell.backstage().begin().await?;
     let before = tx.now() - clock::millis(shell.settings().facts_again_after);
     let sql = "UPDATE products SET said_at = $1 WHERE product_id IN
                    (SELECT product_id FROM products WHERE said_at < $2 LIMIT $3)

@@ -3,14 +3,14 @@
 //! This and its entry in the list of steps are all there is to it: no other service's
 //! code knows of it.
 
-use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use events::hold::Hold;
 use events::{OrderContext, Refusal, Step};
 use jetstream::database::migration;
 use jetstream::hearing::participant::{self, HOLDS, Participant};
 use jetstream::hearing::subscription::Subscription;
+use jetstream::http::Routes;
+use jetstream::http::auth::Caller;
 use jetstream::{Fault, Problem, Service, Settings, Shell, Tx};
 use sea_orm_migration::prelude::*;
 
@@ -82,15 +82,15 @@ impl Participant for Wrap {
     }
 }
 
-fn routes(shell: &Shell) -> Router {
-    Router::new()
-        .route("/wrap", get(sheets))
-        .with_state(shell.clone())
+fn routes() -> Routes {
+    Routes::about("wrap", "Gift wrap")
+        .get("/wrap", sheets, "Say how much paper is left")
+        .with(Shell::clone)
 }
 
-async fn sheets(State(shell): State<Shell>) -> Result<Json<i64>, Problem> {
+async fn sheets(caller: Caller) -> Result<Json<i64>, Problem> {
     let sql = "SELECT sheets FROM paper";
-    let rows = shell.database().query(sql, vec![]).await?;
+    let rows = caller.query_public(sql, vec![]).await?;
     let sheets = rows[0].try_get("", "sheets").map_err(Fault::from)?;
     Ok(Json(sheets))
 }

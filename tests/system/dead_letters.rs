@@ -130,7 +130,7 @@ async fn rename_products(world: &World, from: &str, to: &str) {
         .hosts()
         .flat_map(|host| host.services())
         .find(|s| s.shell().name() == "stock");
-    let database = stock.expect("stock runs").shell().database().clone();
+    let database = stock.expect("stock runs").database().clone();
     let sql = format!("ALTER TABLE {from} RENAME TO {to}");
     database.execute(&sql, vec![]).await.expect("renamed");
 }
@@ -140,7 +140,7 @@ async fn audit_names_who_and_why(world: &World) {
         .hosts()
         .flat_map(|host| host.services())
         .find(|s| s.shell().name() == "stock");
-    let database = stock.expect("stock runs").shell().database().clone();
+    let database = stock.expect("stock runs").database().clone();
     let rows = database
         .query("SELECT who, action, reason FROM audit", vec![])
         .await

@@ -3,6 +3,7 @@
 // With a fifth step in the list, every order needs a service that only `gift_wrap` has.
 #![cfg(not(feature = "gift-wrap"))]
 
+mod authorization;
 mod check;
 mod crash;
 mod crowd;
@@ -15,16 +16,22 @@ mod idempotency;
 mod instances;
 mod limits;
 mod losses;
+mod malformed;
 mod map;
 mod measured;
 mod no_coordinator;
+mod openapi;
 mod outcome;
 mod outcome_crowd;
+mod pages;
 mod processes;
 mod ranking;
+mod readme;
 mod red;
 mod rules;
 mod smoke;
+mod spoiled;
 mod stories;
 mod timeline;
+mod tokens;
 mod up;

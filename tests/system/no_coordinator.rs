@@ -54,7 +54,7 @@ async fn holds(world: &World) -> BTreeMap<OrderId, Vec<String>> {
     let mut all: BTreeMap<OrderId, Vec<String>> = BTreeMap::new();
     for running in world.hosts().flat_map(|host| host.services()) {
         let sql = "SELECT order_id, state FROM holds";
-        let rows = running.shell().database().query(sql, vec![]).await;
+        let rows = running.database().query(sql, vec![]).await;
         for row in rows.expect("the database answers") {
             let id: Uuid = row.try_get("", "order_id").expect("an id");
             let state: String = row.try_get("", "state").expect("a state");

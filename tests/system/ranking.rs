@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use events::{ProductId, body, catalog};
 use futures::future::BoxFuture;
 use jetstream::database::bulk::{Column, Rows};
 use jetstream::database::migration;
 use jetstream::hearing::subscription::{Handler, Proof, Subscription};
+use jetstream::http::Routes;
+use jetstream::http::auth::Caller;
 use jetstream::{Delivery, Emission, Fault, Problem, Service, Settings, Shell, Tx};
 use sea_orm_migration::prelude::*;
 
@@ -77,15 +77,19 @@ impl Handler for Count {
     }
 }
 
-fn routes(shell: &Shell) -> Router {
-    Router::new()
-        .route("/ranking", get(show))
-        .with_state(shell.clone())
+fn routes() -> Routes {
+    Routes::about("ranking", "What sells best")
+        .get(
+            "/ranking",
+            show,
+            "Say how many units of each product were sold",
+        )
+        .with(Shell::clone)
 }
 
-async fn show(State(shell): State<Shell>) -> Result<Json<BTreeMap<String, i64>>, Problem> {
+async fn show(caller: Caller) -> Result<Json<BTreeMap<String, i64>>, Problem> {
     let sql = "SELECT product_id, units FROM sold";
-    let rows = shell.database().query(sql, vec![]).await?;
+    let rows = caller.query_public(sql, vec![]).await?;
     let read = rows.iter().map(|row| {
         let product = ProductId(row.try_get("", "product_id")?);
         Ok((product.to_string(), row.try_get("", "units")?))

@@ -97,7 +97,7 @@ fn databases(world: &World) -> Vec<(&'static str, Database)> {
     let mut all: Vec<(&'static str, Database)> = world
         .hosts()
         .flat_map(|host| host.services())
-        .map(|running| (running.shell().name(), running.shell().database().clone()))
+        .map(|running| (running.shell().name(), running.database().clone()))
         .collect();
     all.sort_by_key(|(name, _)| *name);
     all.dedup_by_key(|(name, _)| *name);

@@ -343,9 +343,10 @@ fn service(path: &str) -> &str {
         Some("coupons" | "users") => "coupon",
         Some("carts") => "cart",
         // Served by every host, for its own services; one is enough here.
-        Some("dead-letters" | "internals" | "fence" | "reconcile" | "health" | "metrics") => {
-            "stock"
-        }
+        Some(
+            "dead-letters" | "internals" | "fence" | "reconcile" | "health" | "metrics"
+            | "openapi.json" | "docs",
+        ) => "stock",
         other => other.unwrap_or_default(),
     }
 }

@@ -350,7 +350,7 @@ impl World {
     pub fn database(&self, service: &str) -> Database {
         let mut running = self.hosts().flat_map(Host::services);
         let found = running.find(|running| running.shell().name() == service);
-        found.expect("a running service").shell().database().clone()
+        found.expect("a running service").database().clone()
     }
 
     /// A client of the HTTP API that asks as a user.

@@ -56,6 +56,15 @@ impl Process {
         }
     }
 
+    /// Where a binary of this project is.
+    ///
+    /// # Panics
+    /// When it was not built.
+    #[must_use]
+    pub fn path(binary: &str) -> PathBuf {
+        path_of(binary)
+    }
+
     /// Its process id.
     ///
     /// # Panics

@@ -101,6 +101,17 @@ impl System {
     /// # Panics
     /// When it does not.
     pub async fn start(&mut self) {
+        let (process, url) = self.serving().await;
+        self.http_url = url;
+        self.key = Some(DevelopmentKey::of(&self.data_dir()).expect("a key"));
+        self.process = Some(process);
+    }
+
+    /// Starts `ensemble up` and waits until it serves: the process, and its address.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn serving(&mut self) -> (Process, String) {
         let mut process = self.launch(&[]);
         let serves = |process: &Process| {
             let text = process.stdout();
@@ -108,9 +119,14 @@ impl System {
             let url = line.split_whitespace().nth(1)?.to_owned();
             text.contains("Serving.").then_some(url)
         };
-        self.http_url = process.says("the address", serves).await;
-        self.key = Some(DevelopmentKey::of(&self.data_dir()).expect("a key"));
-        self.process = Some(process);
+        let url = process.says("the address", serves).await;
+        (process, url)
+    }
+
+    /// The address of its API.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.http_url
     }
 
     /// The running process.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::failure::{Failure, Outcome};
 use crate::process::cargo;
 use crate::signals::Signals;
-use crate::{asyncapi, browser, deny, faults, tests_run};
+use crate::{asyncapi, browser, deny, faults, schemathesis, tests_run};
 
 /// Runs the parts in turn and stops at the first that fails. What is printed
 /// last is the summary of the tests.
@@ -26,6 +26,7 @@ fn parts(signals: &Signals, with_deny: bool) -> Outcome {
     part("faults", || faults::run(signals, &["--ci".to_owned()]))?;
     part("asyncapi", || asyncapi::check(signals))?;
     part("browser", || browser::check(signals))?;
+    part("schemathesis", || schemathesis::check(signals))?;
     if with_deny {
         part("deny", || deny::check(signals))?;
     } else {

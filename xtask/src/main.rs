@@ -20,6 +20,7 @@ mod postgres;
 mod process;
 mod repo;
 mod restate;
+mod schemathesis;
 mod scratch;
 mod setup;
 mod signals;
@@ -46,7 +47,8 @@ Commands:
   ci [--no-deny]             Everything that has to hold before a change lands:
                              test, fmt, clippy, some faults, the map as an AsyncAPI
                              document (where Node is installed), the tests in a browser
-                             (where there is one), cargo-deny.
+                             (where there is one), a short run of schemathesis
+                             (where Python is), cargo-deny.
   faults [ARGS...]           Run the services while things break, and check that
                              nothing is lost or done twice. `--help` says what
                              ARGS can be; --release builds for speed.
@@ -57,6 +59,8 @@ Commands:
                              Measure on this machine and write BENCHMARKS.md.
                              KIND is standard (ours and theirs; without KIND),
                              growth, instances, steps, or all.
+  schemathesis [--cases N]   Hold the API of a running system against its document,
+                             with 2,000 generated cases or more.
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
   help                       Show this text.
@@ -106,6 +110,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
             [] => browser::browser(),
             _ => Err(Failure::usage("`cargo xtask browser` takes no arguments")),
         },
+        "schemathesis" => schemathesis::schemathesis(rest),
         "ci" => ci::ci(!no_deny("ci", rest)?),
         "setup" => setup::setup(!no_deny("setup", rest)?),
         "help" | "--help" | "-h" => help(),

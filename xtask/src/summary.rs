@@ -17,7 +17,16 @@ const LATE_OUTPUT: Duration = Duration::from_secs(5);
 /// up.
 pub(crate) fn run_and_keep(
     signals: &Signals,
+    command: Command,
+) -> Outcome<(ExitStatus, Vec<String>)> {
+    run_and_keep_lines(signals, command, is_summary)
+}
+
+/// Runs a program, shows what it prints, and gives the lines that are worth keeping.
+pub(crate) fn run_and_keep_lines(
+    signals: &Signals,
     mut command: Command,
+    keep: fn(&str) -> bool,
 ) -> Outcome<(ExitStatus, Vec<String>)> {
     let cannot = |error: io::Error| Failure::new(format!("cannot read from a program: {error}"));
     // One pipe for both outputs keeps them in the order they were printed in.
@@ -29,7 +38,7 @@ pub(crate) fn run_and_keep(
         command.env("CARGO_TERM_COLOR", "always");
     }
     let (send, receive) = mpsc::channel();
-    thread::spawn(move || copy(reader, &send));
+    thread::spawn(move || copy(reader, &send, keep));
     let status = signals.run(command)?;
     let mut kept = Vec::new();
     // The copier hangs up at the end of the output.
@@ -39,7 +48,7 @@ pub(crate) fn run_and_keep(
     Ok((status, kept))
 }
 
-fn copy(mut reader: PipeReader, summary: &mpsc::Sender<String>) {
+fn copy(mut reader: PipeReader, summary: &mpsc::Sender<String>, keep: fn(&str) -> bool) {
     let mut terminal = io::stdout();
     let mut lines = Lines::default();
     let mut buffer = [0; 16 * 1024];
@@ -54,11 +63,11 @@ fn copy(mut reader: PipeReader, summary: &mpsc::Sender<String>) {
         // Where nobody reads any more, the run itself still counts.
         let _unread = terminal.write_all(piece).and_then(|()| terminal.flush());
         for line in lines.take(piece) {
-            let _nobody_waits = is_summary(&line).then(|| summary.send(line));
+            let _nobody_waits = keep(&line).then(|| summary.send(line));
         }
     }
     let last = lines.rest();
-    let _nobody_waits = is_summary(&last).then(|| summary.send(last));
+    let _nobody_waits = keep(&last).then(|| summary.send(last));
 }
 
 /// Puts lines together from pieces of output.

@@ -1,4 +1,5 @@
-//! Who asks: bearer tokens (JWT, RFC 7519), signed with a key that only development has.
+//! Who asks: bearer tokens (JWT, RFC 7519), signed by an identity provider, or in
+//! development with a key of the data directory.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,16 +8,20 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::extract::{FromRef, FromRequestParts};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use events::UserId;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::clock;
+use crate::fault::Fault;
 use crate::http::Problem;
 use crate::http::access::Who;
+use crate::http::jwks::{Jwks, Pace, Unread};
+use crate::http::keys::{self, Expected, Key, Keys};
 use crate::http::verified::Verified;
 use crate::shell::Shell;
 
@@ -29,43 +34,114 @@ const KEY_FILE: &str = "development-key.pem";
 pub struct Authenticator(Arc<Verifier>);
 
 struct Verifier {
-    key: DecodingKey,
-    validation: Validation,
+    keys: Keys,
     verified: Verified,
+}
+
+/// What is read of a token that was checked.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    // Some write it with a fraction.
+    exp: f64,
+    #[serde(default)]
+    scope: String,
+}
+
+/// What is written into a development token.
+#[derive(Debug, Serialize)]
+struct Signed<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    scope: &'a str,
+}
+
+/// Who somebody is, by a token that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: UserId,
+    pub(crate) operator: bool,
+}
+
+impl Authenticator {
+    fn with(keys: Keys) -> Self {
+        Self(Arc::new(Verifier {
+            keys,
+            verified: Verified::default(),
+        }))
+    }
+
+    /// Accepts tokens that are signed with the private half of a key in a PEM file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has no public key of a kind that is accepted.
+    pub fn of_pem(path: &Path, issuer: &str, audience: &str) -> Result<Self, String> {
+        let shown = path.display();
+        let pem = std::fs::read(path)
+            .map_err(|error| format!("--jwt-key: cannot read {shown}: {error}"))?;
+        let expected = expected(issuer, audience);
+        let key = keys::of_pem(&pem, &expected).ok_or_else(|| {
+            format!(
+                "--jwt-key: {shown} is no public key in PEM: RSA, P-256 and Ed25519 are accepted"
+            )
+        })?;
+        Ok(Self::with(Keys::One(Arc::new(key))))
+    }
+
+    /// Accepts tokens that are signed with a key of a JWKS. When it cannot be reached, it
+    /// is tried again with the first token.
+    ///
+    /// # Errors
+    /// When what is there is no JWKS.
+    pub async fn of_jwks(url: &Url, issuer: &str, audience: &str) -> Result<Self, String> {
+        let jwks = Jwks::new(url.clone(), expected(issuer, audience), Pace::default())?;
+        match jwks.read().await {
+            Ok(()) => {}
+            Err(Unread::Wrong(reason)) => {
+                return Err(format!("--jwks-url: {url} is no JWKS: {reason}"));
+            }
+            Err(Unread::Away(reason)) => {
+                tracing::warn!(%url, reason, "the keys for tokens cannot be read yet: nobody is let in before");
+            }
+        }
+        Ok(Self::with(Keys::Remote(Box::new(jwks))))
+    }
+}
+
+fn expected(issuer: &str, audience: &str) -> Expected {
+    Expected {
+        issuer: issuer.to_owned(),
+        audience: audience.to_owned(),
+    }
 }
 
 impl Verifier {
     /// Whose token it is.
-    fn caller(&self, token: &str) -> Result<Caller, Problem> {
-        if let Some(caller) = self.verified.caller(token) {
-            return Ok(caller);
+    async fn identity(&self, token: &str) -> Result<Identity, Problem> {
+        if let Some(identity) = self.verified.identity(token) {
+            return Ok(identity);
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
-            .map_err(|error| Problem::unauthorized(&format!("the token is refused: {error}")))?
+        let refused = |error: jsonwebtoken::errors::Error| {
+            Problem::unauthorized(&format!("the token is refused: {error}"))
+        };
+        let header = jsonwebtoken::decode_header(token).map_err(refused)?;
+        let key = self.keys.find(header.kid.as_deref()).await?;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &key.validation)
+            .map_err(refused)?
             .claims;
         let user = UserId::new(claims.sub)
             .map_err(|_| Problem::unauthorized("the token's `sub` is not a user id"))?;
-        let caller = Caller {
-            user,
-            operator: claims.scope.split(' ').any(|scope| scope == "operator"),
-        };
-        let left = u64::try_from(claims.exp - clock::wall() / 1000).unwrap_or(0);
-        self.verified
-            .keep(token, &caller, Duration::from_secs(left));
-        Ok(caller)
+        let operator = claims.scope.split(' ').any(|scope| scope == "operator");
+        let identity = Identity { user, operator };
+        let left = claims.exp - clock::wall() as f64 / 1000.0;
+        let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::ZERO);
+        self.verified.keep(token, &identity, left);
+        Ok(identity)
     }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    aud: String,
-    sub: String,
-    iat: i64,
-    nbf: i64,
-    exp: i64,
-    #[serde(default)]
-    scope: String,
 }
 
 /// The key that signs development tokens. It never leaves its data directory.
@@ -123,14 +199,14 @@ impl DevelopmentKey {
     /// When it cannot be signed.
     pub fn token(&self, user: &UserId, operator: bool, valid: Duration) -> Result<String, String> {
         let now = clock::wall() / 1000;
-        let claims = Claims {
-            iss: ISSUER.to_owned(),
-            aud: AUDIENCE.to_owned(),
-            sub: user.to_string(),
+        let claims = Signed {
+            iss: ISSUER,
+            aud: AUDIENCE,
+            sub: user.as_str(),
             iat: now,
             nbf: now,
             exp: now + clock::millis(valid) / 1000,
-            scope: if operator { "operator" } else { "" }.to_owned(),
+            scope: if operator { "operator" } else { "" },
         };
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.signing)
             .map_err(|error| format!("the token cannot be signed: {error}"))
@@ -139,18 +215,10 @@ impl DevelopmentKey {
     /// Accepts the tokens that this key signs.
     #[must_use]
     pub fn authenticator(&self) -> Authenticator {
-        // A fixed list of algorithms: a token cannot choose how it is checked.
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        validation.validate_nbf = true;
-        validation.leeway = 60;
-        Authenticator(Arc::new(Verifier {
-            key: DecodingKey::from_ed_der(&self.public),
-            validation,
-            verified: Verified::default(),
-        }))
+        let expected = expected(ISSUER, AUDIENCE);
+        let public = DecodingKey::from_ed_der(&self.public);
+        let key = Key::new(None, public, &[Algorithm::EdDSA], &expected);
+        Authenticator::with(Keys::One(Arc::new(key)))
     }
 }
 
@@ -177,54 +245,50 @@ fn write_private(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> 
     }
 }
 
-/// Who asks: whatever is read or changed, is read or changed on their behalf.
-#[derive(Debug, Clone)]
+/// Who asks. What a user has is read and changed through
+/// [`Owner`](crate::http::owner::Owner) and [`Reader`](crate::http::owner::Reader).
+#[derive(Clone)]
 pub struct Caller {
-    user: UserId,
-    operator: bool,
+    shell: Shell,
+    identity: Identity,
 }
 
 impl Caller {
     /// Who asks without a token, on the word of something else that proves who it is.
-    #[must_use]
-    pub fn vouched_for(user: UserId, operator: bool) -> Self {
-        Self { user, operator }
+    pub(crate) fn vouched_for(shell: &Shell, user: UserId, operator: bool) -> Self {
+        Self {
+            shell: shell.clone(),
+            identity: Identity { user, operator },
+        }
     }
 
     /// The user.
     #[must_use]
     pub fn user(&self) -> &UserId {
-        &self.user
+        &self.identity.user
     }
 
     /// Whether it is an operator, who may read any user's resources.
     #[must_use]
     pub fn is_operator(&self) -> bool {
-        self.operator
+        self.identity.operator
     }
 
-    /// Allows only operators.
-    ///
-    /// # Errors
-    /// 403 for everybody else.
-    pub fn require_operator(&self) -> Result<(), Problem> {
-        match self.operator {
-            true => Ok(()),
-            false => Err(Problem::forbidden()),
-        }
+    /// What the service works with.
+    pub(crate) fn shell(&self) -> &Shell {
+        &self.shell
     }
 
-    /// Whose resources a route with a user in its path is about. Another user's are 404,
-    /// so that nobody learns which exist.
+    /// Queries what is nobody's own, and so anybody's to read: products.
     ///
     /// # Errors
-    /// 404 when they are not the caller's.
-    pub fn owner(&self, user: &str) -> Result<UserId, Problem> {
-        let user = UserId::new(user).map_err(|_| Problem::not_found("user"))?;
-        match self.operator || user == self.user {
-            true => Ok(user),
-            false => Err(Problem::not_found("user")),
-        }
+    /// A fault of the database.
+    pub async fn query_public(
+        &self,
+        sql: &str,
+        values: Vec<sea_orm::Value>,
+    ) -> Result<Vec<sea_orm::QueryResult>, Fault> {
+        self.shell.database().query(sql, values).await
     }
 }
 
@@ -238,16 +302,19 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let shell = Shell::from_ref(state);
         let Authenticator(verifier) = shell.auth();
-        let token = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
+        let token = bearer(&parts.headers)
             .ok_or_else(|| Problem::unauthorized("send `Authorization: Bearer <token>`"))?;
-        let caller = verifier.caller(token)?;
+        let identity = verifier.identity(token).await?;
         if let Some(who) = parts.extensions.get::<Who>() {
-            who.is(&caller.user);
+            who.is(&identity.user);
         }
-        Ok(caller)
+        Ok(Self { shell, identity })
     }
+}
+
+/// The token of a request (RFC 6750, 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
 }

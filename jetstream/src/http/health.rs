@@ -3,53 +3,71 @@
 //! It is answered from the moment that the port is open: while databases are opened and
 //! their tables brought up to date, a process is live and not ready.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tower::ServiceExt as _;
+use utoipa::ToSchema;
 
 use crate::http::Problem;
-use crate::shell::Shell;
 
 /// What a service needs before it can work, as it is named when it is missing.
 pub(crate) const NEEDS: [&str; 4] = ["nats", "database", "migrations", "lifting of the fence"];
 
-/// The routes of running services.
-pub(crate) fn routes(shells: Vec<Shell>) -> Router {
-    let ready = move || async move {
-        let missing = |shell: &Shell| (shell.name(), shell.missing());
-        answer(shells.iter().map(missing))
-    };
-    Router::new()
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
+/// Whether a process lives.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Live {
+    #[schema(example = "live")]
+    status: &'static str,
 }
 
-async fn live() -> Json<Value> {
-    Json(json!({ "status": "live" }))
+pub(crate) async fn live() -> Json<Live> {
+    Json(Live { status: "live" })
+}
+
+/// Whether every service of a process can work.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// `ready`, or `not ready`
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// By the name of the service
+    services: BTreeMap<&'static str, Needs>,
+}
+
+/// What a service needs before it can work.
+#[derive(Serialize, ToSchema)]
+struct Needs {
+    /// What is not there; empty when it can work
+    missing: Vec<&'static str>,
+    /// What it needs, and whether it is there
+    has: BTreeMap<&'static str, bool>,
 }
 
 /// Ready, or what each service misses.
-fn answer(services: impl Iterator<Item = (&'static str, Vec<&'static str>)>) -> Response {
-    let mut ready = true;
-    let mut all = Map::new();
-    for (service, missing) in services {
-        ready &= missing.is_empty();
-        let needs = NEEDS.map(|need| (need.to_owned(), (!missing.contains(&need)).into()));
-        let needs: Map<String, Value> = needs.into_iter().collect();
-        let said = json!({ "missing": missing, "has": needs });
-        all.insert(service.to_owned(), said);
-    }
-    let (status, word) = match ready {
+pub(crate) fn answer(
+    services: impl Iterator<Item = (&'static str, Vec<&'static str>)>,
+) -> Response {
+    let needs = |(service, missing): (&'static str, Vec<&'static str>)| {
+        let has = NEEDS.map(|need| (need, !missing.contains(&need)));
+        let has = has.into_iter().collect();
+        (service, Needs { missing, has })
+    };
+    let services: BTreeMap<_, _> = services.map(needs).collect();
+    let (status, word) = match services.values().all(|needs| needs.missing.is_empty()) {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    (status, Json(json!({ "status": word, "services": all }))).into_response()
+    let readiness = Readiness {
+        status: word,
+        services,
+    };
+    (status, Json(readiness)).into_response()
 }
 
 /// What answers before the services run, and hands over to them.
@@ -107,6 +125,10 @@ impl Front {
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
+    use serde_json::{Value, json};
+
+    use crate::http::process;
+    use crate::operating::metrics::Metrics;
 
     use super::*;
 
@@ -130,7 +152,8 @@ mod tests {
         assert_eq!(said["services"]["order"]["has"]["migrations"], false);
         let (status, said) = asked(&front, "/orders").await;
         assert_eq!((status, said["code"].as_str()), (503, Some("STARTING")));
-        front.hand_over(routes(vec![]));
+        let routes = process::routes(vec![], &Value::Null, &Metrics::default());
+        front.hand_over(routes.router());
         assert_eq!(asked(&front, "/health/ready").await.0, 200);
         assert_eq!(asked(&front, "/orders").await.0, 404);
     }

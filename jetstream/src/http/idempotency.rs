@@ -24,7 +24,7 @@ use crate::event::Emission;
 use crate::fault::Fault;
 use crate::http::access::visible;
 use crate::http::auth::Caller;
-use crate::http::{self, Problem};
+use crate::http::{Problem, body};
 use crate::shell::Shell;
 
 /// The header with the key.
@@ -52,19 +52,14 @@ pub struct Key {
     hash: Vec<u8>,
 }
 
-/// What a route without a body takes.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nothing {}
-
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Once<T> {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
         let key = key(request.headers());
-        let bytes = http::read(request, state).await?;
-        let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let body = http::parse(bytes)?;
+        let bytes = body::read(request, state).await?;
+        let bytes = body::or_empty(&bytes);
+        let body = body::parse(bytes)?;
         let key = match key? {
             Some(text) => Some(Key {
                 text,
@@ -93,7 +88,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// Of what the body says, not of how it is written: whitespace and the order of fields
 /// do not matter.
 fn hash(body: &[u8]) -> Result<Vec<u8>, Problem> {
-    let mut value: Value = http::parse(body)?;
+    let mut value: Value = body::parse(body)?;
     value.sort_all_objects();
     let hash = digest::digest(&digest::SHA256, value.to_string().as_bytes());
     Ok(hash.as_ref().to_vec())

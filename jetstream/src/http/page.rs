@@ -2,6 +2,7 @@
 //! is the last id that was seen, never a position.
 
 use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::http::Problem;
@@ -10,10 +11,14 @@ const DEFAULT: u32 = 20;
 const MAX: u32 = 100;
 
 /// `limit` and `cursor`, as they come.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
-    limit: Option<u32>,
+    /// How many entries a page has at most
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
+    /// The `next_cursor` of the page before
+    #[param(value_type = Option<uuid::Uuid>)]
     cursor: Option<String>,
 }
 
@@ -30,18 +35,18 @@ impl Page {
     /// # Errors
     /// 422 that names the field.
     pub fn of(query: &PageQuery) -> Result<Self, Problem> {
-        Self::new(query.limit, query.cursor.as_deref())
+        Self::new(query.limit.as_deref(), query.cursor.as_deref())
     }
 
     /// Checks what was asked for.
     ///
     /// # Errors
     /// 422 that names the field.
-    pub fn new(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
-        let limit = limit.unwrap_or(DEFAULT);
-        if !(1..=MAX).contains(&limit) {
-            return Err(Problem::invalid("limit", &format!("must be 1 to {MAX}")));
-        }
+    pub fn new(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Problem> {
+        let limit = limit.map_or(Some(DEFAULT), |limit| limit.parse().ok());
+        let limit = limit.filter(|limit| (1..=MAX).contains(limit));
+        let rule = || Problem::invalid("limit", &format!("must be 1 to {MAX}"));
+        let limit = limit.ok_or_else(rule)?;
         let before = match cursor {
             None => Uuid::max(),
             Some(cursor) => cursor
@@ -80,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_given_only_when_there_is_another_page() {
-        let page = Page::new(Some(2), None).expect("valid");
+        let page = Page::new(Some("2"), None).expect("valid");
         let ids: Vec<Uuid> = (1..=3).rev().map(Uuid::from_u128).collect();
         assert_eq!(
             page.cut(ids.clone(), |id| *id),
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn limits_are_checked() {
-        for limit in [0, 101] {
+        for limit in ["0", "101", "-1", "1.5", "", "ten"] {
             assert!(Page::new(Some(limit), None).is_err());
         }
         assert!(Page::new(None, Some("nonsense")).is_err());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use crate::http::auth::Caller;
+use crate::http::auth::Identity;
 
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 // Tokens that are known at most.
@@ -24,25 +24,25 @@ type Hash = [u8; SHA256_OUTPUT_LEN];
 pub(crate) struct Verified(Mutex<HashMap<Hash, Known>>);
 
 struct Known {
-    caller: Caller,
+    identity: Identity,
     until: Instant,
 }
 
 impl Verified {
     /// Whose token it is, if it was checked a moment ago.
-    pub(crate) fn caller(&self, token: &str) -> Option<Caller> {
+    pub(crate) fn identity(&self, token: &str) -> Option<Identity> {
         let hash = hash(token)?;
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(&hash)?;
-        (Instant::now() < known.until).then(|| known.caller.clone())
+        (Instant::now() < known.until).then(|| known.identity.clone())
     }
 
     /// Keeps a token that was checked and is still valid for a while.
-    pub(crate) fn keep(&self, token: &str, caller: &Caller, valid: Duration) {
+    pub(crate) fn keep(&self, token: &str, identity: &Identity, valid: Duration) {
         let Some(hash) = hash(token) else { return };
         let now = Instant::now();
         let known = Known {
-            caller: caller.clone(),
+            identity: identity.clone(),
             until: now + valid.min(KNOWN_FOR),
         };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,8 +66,11 @@ mod tests {
     use super::*;
     use events::UserId;
 
-    fn alice() -> Caller {
-        Caller::vouched_for(UserId::new("alice").expect("valid"), false)
+    fn alice() -> Identity {
+        Identity {
+            user: UserId::new("alice").expect("valid"),
+            operator: false,
+        }
     }
 
     #[test]
@@ -75,7 +78,7 @@ mod tests {
         let verified = Verified::default();
         verified.keep("a.b.c", &alice(), Duration::from_secs(5));
         verified.keep("d.e.f", &alice(), Duration::ZERO);
-        let user = |token| Some(verified.caller(token)?.user().to_string());
+        let user = |token| Some(verified.identity(token)?.user.to_string());
         assert_eq!(user("a.b.c"), Some("alice".to_owned()));
         for unknown in ["", "a.b.d", "a.b.c ", "d.e.f"] {
             assert_eq!(user(unknown), None, "{unknown}");

@@ -7,3 +7,4 @@ pub mod metrics;
 pub(crate) mod pruning;
 pub(crate) mod routes;
 pub(crate) mod sample;
+mod views;

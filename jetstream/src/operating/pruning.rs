@@ -52,7 +52,7 @@ mod tests {
         name: "test",
         migrations: Vec::new,
         subscriptions: |_| vec![],
-        routes: |_| axum::Router::new(),
+        routes: crate::http::Routes::none,
     };
     const DAY: i64 = 24 * 60 * 60 * 1000;
     const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);

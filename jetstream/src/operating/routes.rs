@@ -2,21 +2,24 @@
 //! and outbox. Whatever is repaired goes through the service's own decision and leaves an
 //! audit row.
 
-use axum::extract::{FromRef, Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::{FromRef, State};
 use events::{Envelope, render};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::clock;
 use crate::fault::Fault;
 use crate::hearing::dead_letter::{self, DeadLetter, Resolution};
-use crate::http::auth::Caller;
-use crate::http::{Body, Problem, Query, text};
+use crate::http::{Body, Id, Operator, Problem, Query, Routes, Text, doc};
 use crate::losses::fence;
 use crate::losses::reconcile;
+use crate::operating::views::{
+    Decided, Discarded, Internals, Letter, Letters, Lifted, Reconciled, Redriven, ServiceInternals,
+    WholeLetter,
+};
 use crate::saying::outbox::{self, Committed};
 use crate::shell::Shell;
 
@@ -31,89 +34,124 @@ impl FromRef<Services> for Shell {
     }
 }
 
-/// The routes, for all services of the process.
-pub(crate) fn routes(shells: Vec<Shell>) -> Router {
-    if shells.is_empty() {
-        return Router::new();
-    }
-    Router::new()
-        .route("/dead-letters", get(list))
-        .route("/dead-letters/{id}", get(show))
-        .route("/dead-letters/{id}/redrive", post(redrive))
-        .route("/dead-letters/{id}/discard", post(discard))
-        .route("/internals", get(internals))
-        .route("/reconcile", post(reconcile_now))
-        .route("/fence/lift", post(lift_fence))
-        .with_state(Services(shells))
+/// The routes, for all services of the process; without any they only describe themselves.
+pub(crate) fn routes(shells: Vec<Shell>) -> Routes {
+    Routes::about(
+        "operating",
+        "What operators look at and repair, in every service",
+    )
+    .get(
+        "/dead-letters",
+        list,
+        "List the events that could not be handled and are open",
+    )
+    .get(
+        "/dead-letters/{id}",
+        show,
+        "Show a dead letter, with the event decoded",
+    )
+    .post(
+        "/dead-letters/{id}/redrive",
+        redrive,
+        doc("Hand an event to its handler again").refuses(409, &["NOT_OPEN", "FAILS_AGAIN"]),
+    )
+    .post(
+        "/dead-letters/{id}/discard",
+        discard,
+        doc("Give an event up").refuses(409, &["NOT_OPEN"]),
+    )
+    .get(
+        "/internals",
+        internals,
+        "Show outbox, lag, fence and dead letters of each service",
+    )
+    .post(
+        "/reconcile",
+        reconcile_now,
+        "Say again what the stream has lost",
+    )
+    .post(
+        "/fence/lift",
+        lift_fence,
+        doc("Lift the fence of a service whose database was set back")
+            .refuses(404, &["NOT_FOUND"])
+            .refuses(409, &["NOT_FENCED"]),
+    )
+    .with_state(Services(shells))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
+    /// Those of one order
     order: Option<Uuid>,
 }
 
 async fn list(
+    _: Operator,
     State(Services(shells)): State<Services>,
-    caller: Caller,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
+) -> Result<Json<Letters>, Problem> {
     let order = query.order.map(|order| order.to_string());
-    let mut letters = Vec::new();
+    let mut dead_letters = Vec::new();
     for shell in &shells {
         let open = dead_letter::open(shell.database(), order.as_deref()).await?;
-        letters.extend(open.iter().map(|letter| view(shell, letter)));
+        dead_letters.extend(open.iter().map(|letter| Letter::new(shell, letter)));
     }
-    Ok(Json(json!({ "dead_letters": letters })))
+    Ok(Json(Letters { dead_letters }))
 }
 
 async fn show(
+    _: Operator,
     State(services): State<Services>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
-    let (shell, letter) = find(&services, &id).await?;
-    let mut shown = view(&shell, &letter);
+    Id(id): Id<Uuid>,
+) -> Result<Json<WholeLetter>, Problem> {
+    let (shell, letter) = find(&services, id).await?;
     let event = Envelope::decode(&letter.subject, letter.payload.clone().into());
-    shown["body"] = match event.and_then(|envelope| render::body(&envelope)) {
+    let body = match event.and_then(|envelope| render::body(&envelope)) {
         Ok(body) => body,
         Err(error) => json!({ "unreadable": error.to_string() }),
     };
     let headers = serde_json::from_str(&letter.headers);
-    shown["headers"] = headers.unwrap_or_else(|_| letter.headers.clone().into());
-    Ok(Json(shown))
+    Ok(Json(WholeLetter {
+        headers: headers.unwrap_or_else(|_| letter.headers.clone().into()),
+        body,
+        letter: Letter::new(&shell, &letter),
+    }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Repair {
-    reason: String,
+    /// Why: it is kept
+    #[schema(inline)]
+    reason: Text,
+    /// Only say what would happen
     #[serde(default)]
     dry_run: bool,
 }
 
 async fn redrive(
+    operator: Operator,
     State(services): State<Services>,
-    caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<Uuid>,
     Body(repair): Body<Repair>,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
-    text("reason", &repair.reason, 1)?;
-    let (shell, letter) = find(&services, &id).await?;
+) -> Result<Json<Redriven>, Problem> {
+    let (shell, letter) = find(&services, id).await?;
     must_be_open(&letter)?;
     // Fails when the service is fenced.
     drop(shell.begin().await?);
-    match dead_letter::redrive(shell.work(), &letter, repair.as_resolution(&caller)).await {
+    match dead_letter::redrive(shell.work(), &letter, repair.by(&operator)).await {
         Ok(redriven) => {
-            let decided: Vec<Value> = redriven.decided.iter().map(decided).collect();
+            let decided = redriven.decided.iter().map(decided).collect();
             if !repair.dry_run {
                 shell.publish(redriven.decided);
             }
-            let answer = json!({ "id": letter.id, "dry_run": repair.dry_run, "decided": decided });
-            Ok(Json(answer))
+            Ok(Json(Redriven {
+                id: letter.id,
+                dry_run: repair.dry_run,
+                decided,
+            }))
         }
         // That the letter fails again is an answer, not an error of this request.
         Err(Fault::Permanent(reason) | Fault::Unexpected(reason)) => Err(Problem::conflict(
@@ -126,44 +164,43 @@ async fn redrive(
 }
 
 async fn discard(
+    operator: Operator,
     State(services): State<Services>,
-    caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<Uuid>,
     Body(repair): Body<Repair>,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
-    text("reason", &repair.reason, 1)?;
-    let (shell, letter) = find(&services, &id).await?;
+) -> Result<Json<Discarded>, Problem> {
+    let (shell, letter) = find(&services, id).await?;
     must_be_open(&letter)?;
-    dead_letter::discard(shell.database(), &letter, repair.as_resolution(&caller)).await?;
-    Ok(Json(
-        json!({ "id": letter.id, "dry_run": repair.dry_run, "state": "DISCARDED" }),
-    ))
+    dead_letter::discard(shell.database(), &letter, repair.by(&operator)).await?;
+    Ok(Json(Discarded {
+        id: letter.id,
+        dry_run: repair.dry_run,
+        state: "DISCARDED",
+    }))
 }
 
 impl Repair {
-    fn as_resolution<'a>(&'a self, caller: &'a Caller) -> Resolution<'a> {
+    fn by<'a>(&'a self, operator: &'a Operator) -> Resolution<'a> {
         Resolution {
-            who: caller.user().as_str(),
-            reason: &self.reason,
+            who: operator.user().as_str(),
+            reason: self.reason.as_str(),
             dry_run: self.dry_run,
         }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Reconcile {
-    /// How far to look back; absent: as far as the stream goes.
+    /// How far to look back; absent: as far as the stream goes
     minutes: Option<u32>,
 }
 
 async fn reconcile_now(
+    _: Operator,
     State(Services(shells)): State<Services>,
-    caller: Caller,
     Body(asked): Body<Reconcile>,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
+) -> Result<Json<Reconciled>, Problem> {
     let mut services = Vec::new();
     for shell in &shells {
         let age = match asked.minutes {
@@ -175,23 +212,24 @@ async fn reconcile_now(
         report["service"] = shell.name().into();
         services.push(report);
     }
-    Ok(Json(json!({ "services": services })))
+    Ok(Json(Reconciled { services }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Lift {
+    /// Its name
     service: String,
-    reason: String,
+    /// Why: it is kept
+    #[schema(inline)]
+    reason: Text,
 }
 
 async fn lift_fence(
+    operator: Operator,
     State(Services(shells)): State<Services>,
-    caller: Caller,
     Body(lift): Body<Lift>,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
-    text("reason", &lift.reason, 1)?;
+) -> Result<Json<Lifted>, Problem> {
     let shell = shells
         .iter()
         .find(|shell| shell.name() == lift.service)
@@ -200,50 +238,35 @@ async fn lift_fence(
         let detail = format!("{} is not fenced", lift.service);
         return Err(Problem::conflict("NOT_FENCED", detail));
     }
-    let accepted = fence::lift(shell, caller.user().as_str(), &lift.reason).await?;
-    Ok(Json(
-        json!({ "service": shell.name(), "accepted_events": accepted }),
-    ))
+    let who = operator.user().as_str();
+    Ok(Json(Lifted {
+        service: shell.name(),
+        accepted_events: fence::lift(shell, who, lift.reason.as_str()).await?,
+    }))
 }
 
 async fn internals(
+    _: Operator,
     State(Services(shells)): State<Services>,
-    caller: Caller,
-) -> Result<Json<Value>, Problem> {
-    caller.require_operator()?;
+) -> Result<Json<Internals>, Problem> {
     let mut services = Vec::new();
     for shell in &shells {
         let database = shell.database();
         let backlog = outbox::backlog(database).await?;
+        let dead_letters = dead_letter::count_open(database).await?;
         let lag = shell.lag().await;
-        services.push(json!({
-            "service": shell.name(),
-            "missing": shell.missing(),
-            "fenced": shell.fence_state().state().map(|fenced| fenced.message(shell.name())),
-            "outbox": {
-                "unpublished": backlog.unpublished,
-                "oldest_ms": backlog.oldest.map(|at| database.clock().now() - at),
-            },
-            "consumer": lag.map(|lag| json!({
-                "to_hear": lag.to_hear,
-                "to_ack": lag.to_ack,
-                "redelivered": lag.redelivered,
-            })),
-            "open_dead_letters": dead_letter::count_open(database).await?,
-        }));
+        services.push(ServiceInternals::new(shell, &backlog, lag, dead_letters));
     }
-    Ok(Json(json!({ "services": services })))
+    Ok(Json(Internals { services }))
 }
 
-async fn find(services: &Services, id: &str) -> Result<(Shell, DeadLetter), Problem> {
-    let missing = || Problem::not_found("dead letter");
-    let id: Uuid = id.parse().map_err(|_| missing())?;
+async fn find(services: &Services, id: Uuid) -> Result<(Shell, DeadLetter), Problem> {
     for shell in &services.0 {
         if let Some(letter) = dead_letter::find(shell.database(), id).await? {
             return Ok((shell.clone(), letter));
         }
     }
-    Err(missing())
+    Err(Problem::not_found("dead letter"))
 }
 
 fn must_be_open(letter: &DeadLetter) -> Result<(), Problem> {
@@ -256,23 +279,9 @@ fn must_be_open(letter: &DeadLetter) -> Result<(), Problem> {
     }
 }
 
-fn view(shell: &Shell, letter: &DeadLetter) -> Value {
-    json!({
-        "id": letter.id,
-        "service": shell.name(),
-        "origin": letter.origin.name(),
-        "state": letter.state,
-        "subject": letter.subject,
-        "event_id": letter.event_id,
-        "order_id": letter.correlation,
-        "stream_sequence": letter.stream_sequence,
-        "kind": letter.kind,
-        "reason": letter.reason,
-        "attempts": letter.attempts,
-        "died_at": clock::rfc3339(letter.died_at),
-    })
-}
-
-fn decided(event: &Committed) -> Value {
-    json!({ "subject": event.envelope.entry.subject, "event_id": event.envelope.id })
+fn decided(event: &Committed) -> Decided {
+    Decided {
+        subject: event.envelope.entry.subject,
+        event_id: event.envelope.id.0,
+    }
 }

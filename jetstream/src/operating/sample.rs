@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::{MethodRouter, get};
+use axum::response::{IntoResponse, Response};
 use futures::future::{join, join_all};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -27,14 +27,27 @@ const HOLDS_EVERY: Duration = Duration::from_secs(15);
 const HOLDS_BACK: i64 = 60 * 60 * 1000;
 const HOLDS_MOST: i64 = 10_000;
 
-/// The route of the metrics: all services of the process, merged.
-pub(crate) fn route(shells: &[Shell], metrics: &Metrics) -> MethodRouter {
-    let samplers: Arc<[Sampler]> = shells.iter().cloned().map(Sampler::new).collect();
-    let metrics = metrics.clone();
-    get(move || async move {
-        join_all(samplers.iter().map(Sampler::look)).await;
-        ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.text())
-    })
+/// The metrics of all services of a process, merged.
+#[derive(Clone)]
+pub(crate) struct Measured {
+    samplers: Arc<[Sampler]>,
+    metrics: Metrics,
+}
+
+impl Measured {
+    pub(crate) fn new(shells: &[Shell], metrics: &Metrics) -> Self {
+        Self {
+            samplers: shells.iter().cloned().map(Sampler::new).collect(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// What is measured, as Prometheus reads it.
+    pub(crate) async fn answer(&self) -> Response {
+        join_all(self.samplers.iter().map(Sampler::look)).await;
+        let kind = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
+        (kind, self.metrics.text()).into_response()
+    }
 }
 
 /// Looks after the gauges of a service.

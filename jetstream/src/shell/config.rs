@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use events::Flow;
+use url::Url;
 
 use crate::database::Location;
+use crate::http::auth::{Authenticator, DevelopmentKey};
 use crate::http::limits::{Limits, Rate};
 use crate::shell::settings::Settings;
 
@@ -69,6 +71,26 @@ pub struct ServeArgs {
     /// keeps events (14), and than a backup is old when it is restored
     #[arg(long, env = "ENSEMBLE_KEEP_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(15..=36_500))]
     pub keep_days: u64,
+    /// Accept tokens that are signed with a key of this JWKS (RFC 7517), an https:// URL;
+    /// without this and --jwt-key, the development key in the data directory signs them
+    #[arg(long, env = "ENSEMBLE_JWKS_URL", value_name = "URL", value_parser = jwks_url,
+          conflicts_with = "jwt_key", requires = "jwt_issuer", requires = "jwt_audience")]
+    pub jwks_url: Option<Url>,
+    /// Accept tokens that are signed with the private half of the key in this PEM file
+    #[arg(
+        long,
+        env = "ENSEMBLE_JWT_KEY",
+        value_name = "PATH",
+        requires = "jwt_issuer",
+        requires = "jwt_audience"
+    )]
+    pub jwt_key: Option<PathBuf>,
+    /// The `iss` that tokens must have, with --jwks-url or --jwt-key
+    #[arg(long, env = "ENSEMBLE_JWT_ISSUER", value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// The `aud` that tokens must have, with --jwks-url or --jwt-key
+    #[arg(long, env = "ENSEMBLE_JWT_AUDIENCE", value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
     /// Origins whose pages may use the API from a browser, like https://shop.example
     #[arg(long, env = "ENSEMBLE_CORS_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
     pub cors_origin: Vec<HeaderValue>,
@@ -104,6 +126,26 @@ impl ServeArgs {
             limits: self.limits(),
             cors_origins: self.cors_origin.clone(),
             ..Settings::default()
+        }
+    }
+
+    /// Whether the development key of the data directory signs the tokens.
+    #[must_use]
+    pub fn takes_development_tokens(&self) -> bool {
+        self.jwks_url.is_none() && self.jwt_key.is_none()
+    }
+
+    /// What checks tokens.
+    ///
+    /// # Errors
+    /// What is wrong with the key that is configured, and what to do.
+    pub async fn authenticator(&self) -> Result<Authenticator, String> {
+        let issuer = self.jwt_issuer.as_deref().unwrap_or_default();
+        let audience = self.jwt_audience.as_deref().unwrap_or_default();
+        match (&self.jwks_url, &self.jwt_key) {
+            (Some(url), _) => Authenticator::of_jwks(url, issuer, audience).await,
+            (None, Some(path)) => Authenticator::of_pem(path, issuer, audience),
+            (None, None) => Ok(DevelopmentKey::of(&self.data_dir)?.authenticator()),
         }
     }
 
@@ -176,6 +218,23 @@ fn database_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Who can change what is read there decides who is let in.
+fn jwks_url(text: &str) -> Result<Url, String> {
+    let wrong = "must be an https:// URL, or http:// on this machine";
+    let url = Url::parse(text).map_err(|_| wrong)?;
+    let here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if here => Ok(url),
+        _ => Err(wrong.to_owned()),
+    }
+}
+
 /// An origin as browsers send it (RFC 6454): scheme, host and port, and nothing else.
 fn origin(text: &str) -> Result<HeaderValue, String> {
     let wrong = || "must be an origin, like https://shop.example or http://localhost:3000";
@@ -203,6 +262,22 @@ fn share(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_not_read_over_a_line_that_others_can_change() {
+        for (url, fine) in [
+            ("https://id.example/jwks.json", true),
+            ("http://127.0.0.1:8000/jwks", true),
+            ("http://localhost/jwks", true),
+            ("http://[::1]/jwks", true),
+            ("http://id.example/jwks.json", false),
+            ("http://localhost.example/jwks", false),
+            ("file:///jwks.json", false),
+            ("jwks.json", false),
+        ] {
+            assert_eq!(jwks_url(url).is_ok(), fine, "{url}");
+        }
+    }
 
     #[test]
     fn an_origin_has_no_path() {

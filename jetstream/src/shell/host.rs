@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
-use crate::http::auth::{Authenticator, DevelopmentKey};
+use crate::http::auth::Authenticator;
 use crate::http::health::Front;
 use crate::operating::metrics::Metrics;
 use crate::shell::config::ServeArgs;
@@ -84,7 +84,8 @@ impl Host {
             .iter()
             .map(|s| (s.shell().clone(), s.router()))
             .collect();
-        front.hand_over(http::router(routers, &args.settings(), &metrics));
+        let document = http::document::of(services);
+        front.hand_over(http::router(routers, &document, &args.settings(), &metrics));
         Ok(Self {
             services: running,
             address,
@@ -190,7 +191,7 @@ async fn alone(service: Service, args: Alone) -> Result<(), String> {
     let broker = broker::connect(&args.nats_url, service.name)
         .await
         .map_err(|e| e.to_string())?;
-    let auth = DevelopmentKey::of(&args.serve.data_dir)?.authenticator();
+    let auth = args.serve.authenticator().await?;
     let interrupted = interrupted();
     let host = Host::start(&[service], &args.serve, broker, auth).await?;
     tracing::info!(service = service.name, address = %host.address(), "serving");

@@ -72,6 +72,25 @@ pub(crate) struct Lag {
     pub(crate) acked_until: u64,
 }
 
+/// The database, for what nobody has asked for.
+pub struct Backstage(Shell);
+
+impl Backstage {
+    /// The service's database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        self.0.database()
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When the database is away, or the service is fenced.
+    pub async fn begin(&self) -> Result<Tx, Fault> {
+        self.0.begin().await
+    }
+}
+
 impl Shell {
     /// The name of the service.
     #[must_use]
@@ -85,10 +104,22 @@ impl Shell {
         &self.0.settings
     }
 
-    /// The service's database.
-    #[must_use]
-    pub fn database(&self) -> &Database {
+    pub(crate) fn database(&self) -> &Database {
         &self.0.database
+    }
+
+    /// The time of the database, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.database().clock().now()
+    }
+
+    /// What a service does without being asked: its timers, and telling those who wait.
+    /// A request does not come here: it reads and changes on behalf of who asks, see
+    /// [`owner`](crate::http::owner).
+    #[must_use]
+    pub fn backstage(&self) -> Backstage {
+        Backstage(self.clone())
     }
 
     /// The connection to the broker, for reading the stream.
@@ -125,11 +156,7 @@ impl Shell {
         &self.0.auth
     }
 
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    /// When the database is away, or the service is fenced.
-    pub async fn begin(&self) -> Result<Tx, Fault> {
+    pub(crate) async fn begin(&self) -> Result<Tx, Fault> {
         if let Some(fenced) = self.0.fence.state() {
             return Err(Fault::Fenced(fenced.message(self.name())));
         }

@@ -18,6 +18,7 @@ use crate::hearing::consumer::Consumer;
 use crate::hearing::subscription::Subscription;
 use crate::http::auth::Authenticator;
 use crate::http::idempotency;
+use crate::http::routes::Routes;
 use crate::losses::fence::Fence;
 use crate::losses::reconcile;
 use crate::operating::metrics::Metrics;
@@ -38,8 +39,8 @@ pub struct Service {
     pub migrations: fn() -> Vec<Box<dyn MigrationTrait>>,
     /// What it listens to.
     pub subscriptions: fn(&Settings) -> Vec<Subscription>,
-    /// Its HTTP routes; it may start timers here.
-    pub routes: fn(&Shell) -> Router,
+    /// Its HTTP routes; it may start timers where it says what they work with.
+    pub routes: fn() -> Routes,
 }
 
 /// A running service.
@@ -146,7 +147,7 @@ impl Service {
         shell.every("pruning", pruning::EVERY, |shell| {
             pruning::prune(shell).boxed()
         });
-        let router = (self.routes)(&shell);
+        let router = (self.routes)().start(&shell);
         Ok(Running {
             shell,
             router,
@@ -189,6 +190,12 @@ impl Running {
     #[must_use]
     pub fn shell(&self) -> &Shell {
         &self.shell
+    }
+
+    /// The service's database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        self.shell.database()
     }
 
     /// Its HTTP routes.

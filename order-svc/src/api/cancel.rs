@@ -1,13 +1,11 @@
 //! `POST /orders/{id}/cancel`.
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use jetstream::http::auth::Caller;
+use axum::extract::State;
+use events::OrderId;
+use jetstream::http::{Accepted, Id, Nothing, Reader};
 use jetstream::{Fault, Problem, Shell};
-use serde_json::Value;
 
-use super::{read, view};
+use super::view::{self, OrderView};
 use crate::domain::Input;
 use crate::placing;
 use crate::store::orders;
@@ -16,19 +14,19 @@ use crate::store::orders;
 const TRIES: usize = 5;
 
 pub(super) async fn cancel(
+    reader: Reader,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    let id = read::order_id(&id)?;
+    Id(id): Id<OrderId>,
+    _: Nothing,
+) -> Result<Accepted<OrderView>, Problem> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match attempt(&shell, &caller, id).await {
+        match attempt(&shell, &reader, id).await {
             Err(Failed::Fault(Fault::Conflict(_))) if tries < TRIES => {}
             Err(Failed::Fault(fault)) => return Err(fault.into()),
             Err(Failed::Problem(problem)) => return Err(problem),
-            Ok(body) => return Ok((StatusCode::ACCEPTED, Json(body))),
+            Ok(order) => return Ok(Accepted(order)),
         }
     }
 }
@@ -44,14 +42,13 @@ impl From<Fault> for Failed {
     }
 }
 
-async fn attempt(shell: &Shell, caller: &Caller, id: events::OrderId) -> Result<Value, Failed> {
+async fn attempt(shell: &Shell, reader: &Reader, id: OrderId) -> Result<OrderView, Failed> {
     let rules = placing::rules(shell.settings());
-    let tx = shell.begin().await?;
-    let mut loaded = orders::load(&tx, [id]).await?;
-    let order = loaded
-        .get_mut(&id)
-        .filter(|order| caller.is_operator() || order.context.user_id == *caller.user())
-        .ok_or_else(|| Failed::Problem(Problem::not_found("order")))?;
+    let tx = reader.begin().await?;
+    let missing = || Failed::Problem(Problem::not_found("order"));
+    let mut order = orders::load_seen(&tx, reader, id)
+        .await?
+        .ok_or_else(missing)?;
     if order.can_cancel(tx.now(), &rules).is_err() {
         let state = order.state.name();
         let problem = Problem::conflict(
@@ -60,7 +57,7 @@ async fn attempt(shell: &Shell, caller: &Caller, id: events::OrderId) -> Result<
         );
         let problem = problem
             .with("state", state)
-            .with("order_status", view::status(order));
+            .with("order_status", view::status(&order));
         return Err(Failed::Problem(problem));
     }
     let version = order.version;
@@ -69,13 +66,13 @@ async fn attempt(shell: &Shell, caller: &Caller, id: events::OrderId) -> Result<
         .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
     let emissions = said
         .iter()
-        .map(|say| placing::from_outside(order, say))
+        .map(|say| placing::from_outside(&order, say))
         .collect();
     if order.version != version {
-        orders::save(&tx, [(&*order, version)]).await?;
+        orders::save(&tx, [(&order, version)]).await?;
     }
     let jaeger = shell.settings().jaeger_url.as_deref();
-    let body = view::whole(order, None, jaeger);
+    let body = view::whole(&order, None, jaeger);
     shell.commit(tx, emissions).await?;
     Ok(body)
 }

@@ -11,14 +11,15 @@ mod view;
 mod wait;
 mod watching;
 
-use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{get, post};
 use jetstream::Shell;
 use jetstream::http::intake::Intake;
 use jetstream::http::limits::PerUser;
+use jetstream::http::{Routes, doc, ticket};
+use serde_json::json;
 
 use crate::placing::Placing;
+use view::{OrderView, PlacedView};
 use watching::Watching;
 
 /// What the routes work with.
@@ -36,24 +37,87 @@ impl FromRef<Api> for Shell {
     }
 }
 
-pub(crate) fn routes(shell: &Shell) -> Router {
-    crate::timers::start(shell);
-    tickets::prune(shell);
-    let placing = shell.intake(Placing::new(shell.settings()));
-    Router::new()
-        .route("/orders", post(place::place).get(read::list))
-        .route("/orders/{id}", get(read::show))
-        .route("/orders/{id}/status", get(read::status))
-        .route("/orders/{id}/timeline", get(read::timeline))
-        .route("/orders/{id}/events", get(stream::events))
-        .route("/orders/{id}/ws", get(stream::ws))
-        .route("/orders/{id}/stream-ticket", post(tickets::issue))
-        .route("/orders/{id}/cancel", post(cancel::cancel))
-        .route("/orders/{id}/resolve", post(resolve::resolve))
-        .with_state(Api {
+impl Api {
+    fn start(shell: &Shell) -> Self {
+        crate::timers::start(shell);
+        ticket::prune(shell);
+        Self {
             shell: shell.clone(),
-            placing,
+            placing: shell.intake(Placing::new(shell.settings())),
             limit: PerUser::new(shell),
             watching: Watching::start(shell),
-        })
+        }
+    }
+}
+
+pub(crate) fn routes() -> Routes {
+    let wait = json!({ "type": "string", "example": "wait=10" });
+    let place = doc("Place an order")
+        .more(
+            "It is accepted, and decided a moment later. With `Prefer: wait=10` the answer waits \
+             for the outcome, 30 seconds at most.",
+        )
+        .takes_header("Prefer", "Wait for the outcome (RFC 7240)", wait)
+        .answers::<PlacedView>(200, "It was waited for, and is decided")
+        .answers::<PlacedView>(202, "It is accepted, and not decided yet")
+        .with_header(200, "Location", "Its address")
+        .with_header(202, "Location", "Its address")
+        .with_header(200, "Preference-Applied", "How long it was ready to wait")
+        .with_header(
+            202,
+            "Idempotency-Replayed",
+            "`true` when it was answered before",
+        )
+        .refuses(409, &["TOO_MANY_OPEN_ORDERS"])
+        .refuses(
+            422,
+            &["UNKNOWN_PRODUCT", "UNKNOWN_COUPON", "COUPON_EXPIRED"],
+        )
+        .refuses(422, &["BELOW_COUPON_MINIMUM", "TOTAL_TOO_LARGE"])
+        .refuses(429, &["TOO_MANY_REQUESTS"]);
+    let last = json!({ "type": "string", "example": "3" });
+    let events = doc("Follow an order: server-sent events, one at each change until it is decided")
+        .more("The id of an event is the order's version; its data is the order.")
+        .takes_header("Last-Event-ID", "The version that was heard last", last)
+        .answers_as::<OrderView>(200, "What happens to it", "text/event-stream")
+        .answers_empty(204, "It is decided, and the client knows")
+        .refuses(429, &["TOO_MANY_STREAMS"])
+        .refuses(503, &["TOO_MANY_STREAMS"]);
+    let ws = doc("Follow an order: a WebSocket with the order at each change until it is decided")
+        .answers_empty(101, "Messages follow; 1000 closes after the outcome")
+        .refuses(400, &["NO_WEBSOCKET"])
+        .refuses(426, &["NO_WEBSOCKET"])
+        .refuses(429, &["TOO_MANY_STREAMS"])
+        .refuses(503, &["TOO_MANY_STREAMS"]);
+    let cancel = doc("Cancel an order").refuses(409, &["TOO_LATE_TO_CANCEL"]);
+    let resolve =
+        doc("End an order whose compensation was given up").refuses(409, &["NOT_GIVEN_UP"]);
+    Routes::about("orders", "Orders, from the request to the outcome")
+        .post("/orders", place::place, place)
+        .get(
+            "/orders",
+            read::list,
+            "List orders, newest first: one's own, or all for operators",
+        )
+        .get("/orders/{id}", read::show, "Show an order")
+        .get(
+            "/orders/{id}/status",
+            read::status,
+            "Say how an order stands, in a word",
+        )
+        .get(
+            "/orders/{id}/timeline",
+            read::timeline,
+            "Show what happened to an order",
+        )
+        .get("/orders/{id}/events", stream::events, events)
+        .get("/orders/{id}/ws", stream::ws, ws)
+        .post(
+            "/orders/{id}/stream-ticket",
+            tickets::issue,
+            "Get a ticket that opens a stream once",
+        )
+        .post("/orders/{id}/cancel", cancel::cancel, cancel)
+        .post("/orders/{id}/resolve", resolve::resolve, resolve)
+        .with(Api::start)
 }

@@ -6,18 +6,20 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::{CouponId, Flow, OrderId, ProductId};
+use jetstream::http::Number;
 use jetstream::http::auth::Caller;
-use jetstream::http::between;
 use jetstream::http::idempotency::{Answered, Once};
 use jetstream::http::intake::Call;
 use jetstream::http::limits;
 use jetstream::{Problem, Shell, clock, telemetry};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::Api;
 use super::messages::{Language, message};
+use super::view::{self, PlacedView};
 use super::wait::Wait;
-use super::{Api, view};
 use crate::domain::Order;
 use crate::domain::pricing::{Request, Wrong};
 use crate::placing::{Place, Rejected};
@@ -25,26 +27,35 @@ use crate::placing::{Place, Rejected};
 const MAX_LINES: usize = 50;
 const MAX_QUANTITY: i64 = 10_000;
 
-#[derive(Deserialize)]
+type Quantity = Number<1, MAX_QUANTITY>;
+
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewOrder {
+    /// Lines of one product are added up; 50 products at most
+    #[schema(min_items = 1, max_items = 200)]
     items: Vec<Item>,
     coupon_id: Option<Uuid>,
+    /// Take what is ordered out of the cart
     #[serde(default)]
     from_cart: bool,
+    /// `parallel` or `sequential`; the default is the deployment's
+    #[schema(value_type = Option<String>, example = "parallel")]
     flow: Option<Flow>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewOrderItem)]
 struct Item {
     product_id: Uuid,
-    quantity: i64,
+    #[schema(inline, example = 2)]
+    quantity: Quantity,
 }
 
 pub(super) async fn place(
-    State(api): State<Api>,
     caller: Caller,
+    State(api): State<Api>,
     place_in_flight: limits::Place,
     headers: HeaderMap,
     Once { body, key }: Once<NewOrder>,
@@ -102,9 +113,11 @@ fn accepted(
     language: Language,
 ) -> Result<Answered, Problem> {
     let jaeger = shell.settings().jaeger_url.as_deref();
-    let mut body = view::whole(order, traceparent, jaeger);
-    body["message"] = message(order, language).into();
-    Ok(Answered::new(StatusCode::ACCEPTED, &body)?)
+    let placed = PlacedView {
+        order: view::whole(order, traceparent, jaeger),
+        message: message(order, language),
+    };
+    Ok(Answered::new(StatusCode::ACCEPTED, &placed)?)
 }
 
 /// Checks the shape of what is asked for.
@@ -127,18 +140,13 @@ fn request(shell: &Shell, caller: &Caller, new: NewOrder) -> Result<Request, Pro
         let rule = format!("must name at most {MAX_LINES} products");
         return Err(Problem::invalid("items", &rule));
     }
-    for (index, item) in new.items.iter().enumerate() {
-        between(
-            &format!("items[{index}].quantity"),
-            item.quantity,
-            1,
-            MAX_QUANTITY,
-        )?;
-    }
     for product in &products {
         let lines = new.items.iter().filter(|item| item.product_id == *product);
-        let sum: i64 = lines.map(|item| item.quantity).sum();
-        between("items: the quantity of one product", sum, 1, MAX_QUANTITY)?;
+        let sum: i64 = lines.map(|item| item.quantity.get()).sum();
+        if sum > MAX_QUANTITY {
+            let rule = format!("must name at most {MAX_QUANTITY} units of one product");
+            return Err(Problem::invalid("items", &rule));
+        }
     }
     Ok(Request {
         order_id: OrderId(clock::new_id()),
@@ -146,7 +154,7 @@ fn request(shell: &Shell, caller: &Caller, new: NewOrder) -> Result<Request, Pro
         items: new
             .items
             .iter()
-            .map(|i| (ProductId(i.product_id), i.quantity))
+            .map(|item| (ProductId(item.product_id), item.quantity.get()))
             .collect(),
         coupon_id: new.coupon_id.map(CouponId),
         from_cart: new.from_cart,

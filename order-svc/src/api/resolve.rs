@@ -1,30 +1,32 @@
 //! `POST /orders/{id}/resolve`: a person ends what healing could not.
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use events::Step;
-use jetstream::http::auth::Caller;
-use jetstream::http::text;
+use axum::extract::State;
+use events::{OrderId, Step};
+use jetstream::http::{Accepted, Id, Operator, Text};
 use jetstream::operating::audit;
 use jetstream::{Body, Fault, Problem, Shell};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{read, view};
+use super::view::{self, OrderView};
 use crate::domain::{Input, Order, State as OrderState};
 use crate::placing;
 use crate::store::orders;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
+    #[schema(inline)]
     action: Action,
+    /// Which step was undone; with `mark_undone` alone
     step: Option<String>,
-    reason: String,
+    /// Why: it is kept
+    #[schema(inline)]
+    reason: Text,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     /// Ask the silent steps once more.
@@ -34,16 +36,13 @@ enum Action {
 }
 
 pub(super) async fn resolve(
+    operator: Operator,
     State(shell): State<Shell>,
-    caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<OrderId>,
     Body(resolve): Body<Resolve>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    caller.require_operator()?;
-    text("reason", &resolve.reason, 1)?;
-    let id = read::order_id(&id)?;
+) -> Result<Accepted<OrderView>, Problem> {
     let rules = placing::rules(shell.settings());
-    let tx = shell.begin().await?;
+    let tx = operator.begin().await?;
     let mut loaded = orders::load(&tx, [id]).await?;
     let order = loaded
         .get_mut(&id)
@@ -63,17 +62,17 @@ pub(super) async fn resolve(
         Action::MarkUndone => "resolve: mark undone",
     };
     let entry = audit::Entry {
-        who: caller.user().as_str(),
+        who: operator.user().as_str(),
         action,
         target: id.to_string(),
-        reason: &resolve.reason,
+        reason: resolve.reason.as_str(),
         before,
         after: summary(order),
     };
     audit::append(&tx, entry).await?;
     let body = view::whole(order, None, shell.settings().jaeger_url.as_deref());
     shell.commit(tx, emissions).await?;
-    Ok((StatusCode::ACCEPTED, Json(body)))
+    Ok(Accepted(body))
 }
 
 /// What the order is to hear; only one whose compensation was given up hears it.

@@ -4,19 +4,20 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use jetstream::http::auth::Caller;
-use jetstream::{Problem, Query};
-use serde::Deserialize;
+use events::OrderId;
+use jetstream::Problem;
+use jetstream::http::Id;
+use jetstream::http::ticket::Presented;
 use tokio::time::{Instant, interval_at, timeout};
 
 use super::watching::{Snapshot, Watch};
-use super::{Api, read, tickets};
+use super::{Api, read};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -27,24 +28,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 // Nothing that a client says means anything here.
 const LONGEST_MESSAGE: usize = 4096;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StreamQuery {
-    ticket: Option<String>,
-}
-
-type MaybeCaller = Result<Caller, Problem>;
-
 pub(super) async fn events(
     State(api): State<Api>,
-    caller: MaybeCaller,
-    Path(id): Path<String>,
-    Query(query): Query<StreamQuery>,
+    presented: Presented,
+    Id(id): Id<OrderId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let last = last.and_then(|id| id.parse().ok()).unwrap_or(0);
-    let following = Following::open(&api, caller, &id, query, last).await?;
+    let following = Following::open(&api, presented, id, last).await?;
     if following.is_over() {
         // This, and no empty stream, tells a browser not to connect again.
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -62,15 +54,14 @@ pub(super) async fn events(
 pub(super) async fn ws(
     State(api): State<Api>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-    caller: MaybeCaller,
-    Path(id): Path<String>,
-    Query(query): Query<StreamQuery>,
+    presented: Presented,
+    Id(id): Id<OrderId>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|rejection| {
         let detail = format!("this route speaks WebSocket: {}", rejection.body_text());
         Problem::new(rejection.status(), "NO_WEBSOCKET", detail)
     })?;
-    let following = Following::open(&api, caller, &id, query, 0).await?;
+    let following = Following::open(&api, presented, id, 0).await?;
     let shell = api.shell;
     Ok(upgrade
         .max_message_size(LONGEST_MESSAGE)
@@ -91,20 +82,15 @@ impl Following {
     /// had by its version is not sent again.
     async fn open(
         api: &Api,
-        caller: MaybeCaller,
-        id: &str,
-        query: StreamQuery,
+        presented: Presented,
+        id: OrderId,
         last: i64,
     ) -> Result<Self, Problem> {
         let shell = &api.shell;
-        let id = read::order_id(id)?;
-        let caller = match (caller, query.ticket) {
-            (Err(_), Some(ticket)) => tickets::redeem(shell, id, &ticket).await?,
-            (caller, _) => caller?,
-        };
+        let reader = presented.reader(shell, id).await?;
         // Before the order is read, so that no change falls in between.
-        let watch = api.watching.watch(id, caller.user())?;
-        let (order, traceparent) = read::find(shell, &caller, id).await?;
+        let watch = api.watching.watch(id, reader.caller().user())?;
+        let (order, traceparent) = read::find(&reader, id).await?;
         // A version that does not exist yet is no version of this order.
         let sent = if last <= order.version { last } else { 0 };
         let news = order.version > sent;

@@ -34,7 +34,8 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) fn new(shell: &Shell, order: Order, traceparent: &str) -> Self {
         let jaeger = shell.settings().jaeger_url.as_deref();
-        let json = view::whole(&order, Some(traceparent), jaeger).to_string();
+        let whole = view::whole(&order, Some(traceparent), jaeger);
+        let json = serde_json::to_string(&whole).unwrap_or_default();
         Self { order, json }
     }
 }
@@ -218,7 +219,7 @@ impl Watching {
 
     /// Reads those that have changed, and tells who waits.
     async fn look(&self, seen: &[(OrderId, i64)]) -> Result<(), Fault> {
-        for newer in orders::newer(self.shell.database(), seen).await? {
+        for newer in orders::newer(self.shell.backstage().database(), seen).await? {
             match newer {
                 Ok((order, traceparent)) => {
                     let snapshot = Snapshot::new(&self.shell, order, &traceparent);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use events::body::Reason;
 use events::{OrderContext, OrderId};
 use jetstream::database::bulk::{Column, Rows};
+use jetstream::http::Reader;
 use jetstream::{Database, Fault, Tx};
 use sea_orm::QueryResult;
 use uuid::Uuid;
@@ -35,6 +36,16 @@ pub(crate) async fn load(
         .iter()
         .map(|row| read(row).map(|order| (order.context.order_id, order)));
     orders.collect()
+}
+
+/// Loads an order that may be seen, locked.
+pub(crate) async fn load_seen(
+    tx: &Tx,
+    reader: &Reader,
+    id: OrderId,
+) -> Result<Option<Order>, Fault> {
+    let order = load(tx, [id]).await?.remove(&id);
+    Ok(order.filter(|order| reader.sees(&order.context.user_id)))
 }
 
 /// Reads, outside a transaction, those of some orders that are newer than the version
