@@ -12,9 +12,10 @@ use crate::signals::Signals;
 use crate::{nats, postgres, restate, up};
 
 /// What can be run, and whether it is Ensemble with steps that can be slowed down.
-const KINDS: [(&str, bool); 4] = [
+const KINDS: [(&str, bool); 5] = [
     ("standard", false),
     ("growth", false),
+    ("backlog", false),
     ("instances", false),
     ("steps", true),
 ];

@@ -40,11 +40,20 @@ pub(crate) fn ours(args: &Args, folder: &Path, postgres: bool, flags: &[String])
         args.nats_server.display().to_string(),
     ];
     if postgres {
-        let name = format!("{}/compare", args.database_url.trim_end_matches('/'));
-        all.extend(["--database-url".to_owned(), name]);
+        all.extend(["--database-url".to_owned(), named(&args.database_url)]);
     }
     all.extend_from_slice(flags);
     bench(args, folder, &all)
+}
+
+/// The server's URL with the name that databases are to begin with.
+fn named(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (host, behind) = rest.split_once('/').unwrap_or((rest, ""));
+    let options = behind
+        .split_once('?')
+        .map_or(String::new(), |(_, options)| format!("?{options}"));
+    format!("{scheme}://{host}/compare{options}")
 }
 
 /// Flags from text.
@@ -68,4 +77,21 @@ pub(crate) fn median(reports: &[Value], path: &str) -> Option<f64> {
         all.get(all.len() / 2)?,
     );
     Some(f64::midpoint(*low, *high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_have_a_name_of_their_own() {
+        for url in [
+            "postgres://u@h:5",
+            "postgres://u@h:5/",
+            "postgres://u@h:5/shop",
+        ] {
+            assert_eq!(named(url), "postgres://u@h:5/compare");
+        }
+        assert_eq!(named("postgres://h/?a=b"), "postgres://h/compare?a=b");
+    }
 }

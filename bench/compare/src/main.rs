@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr)]
 
+mod backlog;
 mod document;
 mod growth;
 mod instances;
@@ -12,6 +13,7 @@ mod process;
 mod standard;
 mod steps;
 mod table;
+mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,8 +52,10 @@ struct Args {
 enum What {
     /// Ours and theirs, orders per second and latency at each number of orders in flight
     Standard(standard::Args),
-    /// What an order costs from the first to the millionth, and a backlog
+    /// What an order costs from the first to the millionth
     Growth(growth::Args),
+    /// A service that was away works off what has piled up
+    Backlog(backlog::Args),
     /// One, two and four instances of each service
     Instances(instances::Args),
     /// Both flows with steps that take their time
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let done = match &args.what {
         What::Standard(own) => standard::run(&args, own),
         What::Growth(own) => growth::run(&args, own),
+        What::Backlog(own) => backlog::run(&args, own),
         What::Instances(own) => instances::run(&args, own),
         What::Steps(own) => steps::run(&args, own),
     };

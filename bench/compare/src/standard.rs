@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::load::{bench, figure, flags, median, ours};
 use crate::process::Scratch;
 use crate::table::{Table, number};
+use crate::targets::{self, Target};
 use crate::{Args as All, Outcome, document, peers};
 
 #[derive(clap::Args)]
@@ -181,6 +182,8 @@ fn written(
         }
     }
     let _ = write!(text, "\n### Ratios at the peaks\n\n{}", ratios(reports));
+    let wanted = wanted(reports, accepts, fates);
+    let _ = write!(text, "\n### What was wanted\n\n{}", targets::table(&wanted));
     let _ = write!(text, "\n### Closed loop\n\n{}", loads(reports));
     let _ = write!(
         text,
@@ -206,18 +209,11 @@ fn ratios(reports: &Reports) -> String {
         "peak, orders/s",
         "at in flight",
         "Ensemble on PostgreSQL is",
-        "at least",
-        "goal",
     ]);
     let Some((_, best)) = peak(reports, ON_POSTGRES) else {
         return String::new();
     };
-    for (system, least, goal) in [
-        (ON_POSTGRES, "", ""),
-        (ON_SQLITE, "", ""),
-        (RESTATE, "3 ×", "4.5 ×"),
-        (HANDWRITTEN, "8 ×", "12 ×"),
-    ] {
+    for system in [ON_POSTGRES, ON_SQLITE, RESTATE, HANDWRITTEN] {
         let Some((load, rate)) = peak(reports, system) else {
             continue;
         };
@@ -228,9 +224,88 @@ fn ratios(reports: &Reports) -> String {
             load.to_string(),
             ratio,
         ];
-        table.row(cells.into_iter().chain([least.to_owned(), goal.to_owned()]));
+        table.row(cells);
     }
     table.text()
+}
+
+/// What the project has set itself; the ratios first, as they carry over to other machines.
+fn wanted(
+    reports: &Reports,
+    accepts: &[(String, Vec<Value>)],
+    fates: &[(&'static str, Vec<Value>)],
+) -> Vec<Target> {
+    let best = peak(reports, ON_POSTGRES).map(|(_, rate)| rate);
+    let against = |system| Some(best? / peak(reports, system)?.1);
+    let of = |system, load, path: &str| median(reports.get(&(system, load))?, path);
+    let rate = |system, load| of(system, load, "orders_per_second");
+    let p99 = |load| of(ON_POSTGRES, load, "complete_ms/p99");
+    let accepted = |n: usize| median(&accepts.get(n)?.1, "accept_ms/p99");
+    let cost = |n: usize| median(&fates.get(n)?.1, "cpu_ms_per_order/all");
+    let dearest = (1..fates.len()).filter_map(cost).max_by(f64::total_cmp);
+    let ratio = dearest
+        .zip(cost(0))
+        .map(|(dearest, confirmed)| dearest / confirmed);
+    vec![
+        Target::new("peak against Restate", "×", [4.5, 3.0], against(RESTATE)),
+        Target::new(
+            "peak against hand-written",
+            "×",
+            [12.0, 8.0],
+            against(HANDWRITTEN),
+        ),
+        Target::new(
+            "1 in flight, p50",
+            "ms",
+            [6.0, 9.0],
+            of(ON_POSTGRES, 1, "complete_ms/p50"),
+        ),
+        Target::new(
+            "32 in flight",
+            "orders/s",
+            [1700.0, 1100.0],
+            rate(ON_POSTGRES, 32),
+        ),
+        Target::new("32 in flight, p99", "ms", [30.0, 45.0], p99(32)),
+        Target::new(
+            "256 in flight",
+            "orders/s",
+            [3000.0, 2200.0],
+            rate(ON_POSTGRES, 256),
+        ),
+        Target::new("256 in flight, p99", "ms", [120.0, 180.0], p99(256)),
+        Target::new(
+            "1,024 in flight",
+            "orders/s",
+            [3800.0, 2500.0],
+            rate(ON_POSTGRES, 1024),
+        ),
+        Target::new(
+            "SQLite, 256 in flight",
+            "orders/s",
+            [4000.0, 2800.0],
+            rate(ON_SQLITE, 256),
+        ),
+        Target::new(
+            "202 at half of the peak, p99",
+            "ms",
+            [10.0, 10.0],
+            accepted(0),
+        ),
+        Target::new("202 at the peak, p99", "ms", [50.0, 50.0], accepted(1)),
+        Target::new(
+            "an order that is not confirmed",
+            "× the CPU",
+            [2.0, 2.0],
+            ratio,
+        ),
+        Target::new(
+            "memory of the services, 1,024 in flight",
+            "MB",
+            [100.0, 100.0],
+            of(ON_POSTGRES, 1024, "memory_mb/services"),
+        ),
+    ]
 }
 
 fn loads(reports: &Reports) -> String {

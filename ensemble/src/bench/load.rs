@@ -31,7 +31,7 @@ pub(super) enum Pace {
 /// What all customers share.
 pub(super) struct Market {
     pub(super) mix: Mix,
-    pub(super) products: Option<Rc<Products>>,
+    pub(super) products: Option<Arc<Products>>,
     /// Where decisions are heard; without it, the answers wait for the end.
     pub(super) outcomes: Option<Outcomes>,
     pub(super) meter: RefCell<Meter>,
@@ -73,24 +73,29 @@ pub(super) async fn run(
     pace: Pace,
 ) -> Result<(), String> {
     match pace {
-        Pace::Closed => closed(market, customers).await,
+        Pace::Closed => closed(market, customers).await.map(drop),
         Pace::Open(rate) => open(market, customers, rate).await,
     }
 }
 
-async fn closed(market: &Rc<Market>, customers: Vec<Customer>) -> Result<(), String> {
+/// The closed loop; who has placed the orders can go on.
+pub(super) async fn closed(
+    market: &Rc<Market>,
+    customers: Vec<Customer>,
+) -> Result<Vec<Customer>, String> {
     let mut running = JoinSet::new();
     for mut customer in customers {
         let market = market.clone();
         running.spawn_local(async move {
             while !market.is_over() && customer.place(&market, Instant::now()).await? {}
-            Ok::<(), String>(())
+            Ok::<Customer, String>(customer)
         });
     }
+    let mut customers = Vec::new();
     while let Some(ended) = running.join_next().await {
-        ended.map_err(|error| error.to_string())??;
+        customers.push(ended.map_err(|error| error.to_string())??);
     }
-    Ok(())
+    Ok(customers)
 }
 
 /// An order is due at its time, also when all customers are busy: what it then waits counts.
@@ -152,6 +157,28 @@ pub(super) async fn spend_a_coupon_each(
     placed.into_iter().collect()
 }
 
+/// Has customers place so many orders as fast as they are accepted, whatever becomes of them.
+pub(super) async fn pile_up(
+    market: &Rc<Market>,
+    customers: Vec<Customer>,
+    orders: u64,
+) -> Result<Vec<Customer>, String> {
+    let left = Rc::new(Cell::new(orders));
+    let mut placing = JoinSet::new();
+    for mut customer in customers {
+        let (market, left) = (market.clone(), left.clone());
+        placing.spawn_local(async move {
+            while left.get() > 0 {
+                left.set(left.get() - 1);
+                customer.pile_up(&market).await?;
+                market.progress.advance(1);
+            }
+            Ok::<Customer, String>(customer)
+        });
+    }
+    placing.join_all().await.into_iter().collect()
+}
+
 impl Market {
     fn is_over(&self) -> bool {
         self.meter.borrow().is_full()
@@ -176,9 +203,8 @@ impl Market {
             ));
         }
         if done.outcome == Outcome::Confirmed {
-            let mut tally = self.tally.borrow_mut();
-            tally.confirmed += 1;
-            tally.paid += 2 * shop::PRICE - if plan.coupon { shop::DISCOUNT } else { 0 };
+            let one = Tally::confirmed(1, plan.coupon);
+            self.tally.borrow_mut().add(one);
         }
         self.progress.advance(1);
         self.meter.borrow_mut().record(done)
@@ -192,7 +218,32 @@ struct Placed {
     state: String,
 }
 
+impl Tally {
+    /// What confirmed orders come to.
+    pub(super) fn confirmed(orders: u64, with_coupon: bool) -> Self {
+        let price = 2 * shop::PRICE - if with_coupon { shop::DISCOUNT } else { 0 };
+        Self {
+            confirmed: orders,
+            paid: price * i64::try_from(orders).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Both together.
+    pub(super) fn add(&mut self, other: Self) {
+        self.confirmed += other.confirmed;
+        self.paid += other.paid;
+    }
+}
+
 impl Customer {
+    /// The user, without the connection.
+    pub(super) fn into_user(self) -> Option<User> {
+        match self.buys {
+            Buys::Here(user) => Some(*user),
+            Buys::Elsewhere { .. } => None,
+        }
+    }
+
     /// Whose orders they are, in a shop of ours.
     pub(super) fn name(&self) -> Option<String> {
         match &self.buys {
@@ -250,6 +301,23 @@ impl Customer {
                 market.record(plan, &order, &done)?;
                 Ok(true)
             }
+        }
+    }
+
+    /// Places an order, and does not ask what becomes of it.
+    async fn pile_up(&mut self, market: &Market) -> Result<(), String> {
+        let (Buys::Here(user), Some(products)) = (&mut self.buys, &market.products) else {
+            return Err("there is no shop".to_owned());
+        };
+        let body = user.order(market.plan(), products);
+        let body = body.ok_or("the customers ran out of coupons")?;
+        let placed = self
+            .connection
+            .send("POST", "/orders", &user.authorization, &body);
+        let answer = placed.await?;
+        match answer.status {
+            202 => Ok(()),
+            status => Err(format!("an order was answered {status}")),
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) struct Meter {
     began: Instant,
     windows: Vec<Window>,
     wanted: usize,
+    ended: bool,
     // Told at each bound of a window, for who counts what the processes cost.
     bounds: UnboundedSender<Instant>,
 }
@@ -63,13 +64,23 @@ impl Meter {
             began: Instant::now(),
             windows: vec![],
             wanted: windows,
+            ended: false,
             bounds,
         }
     }
 
-    /// Whether all windows are full.
+    /// Whether all windows are full, or were ended.
     pub(super) fn is_full(&self) -> bool {
-        self.windows.len() == self.wanted && self.windows.last().is_some_and(|w| w.seconds > 0.0)
+        let full = |window: &Window| window.seconds > 0.0;
+        self.ended || self.windows.len() == self.wanted && self.windows.last().is_some_and(full)
+    }
+
+    /// Ends the window that is open; there are no more.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        if let Some(window) = self.windows.last_mut().filter(|w| w.seconds == 0.0) {
+            window.seconds = self.began.elapsed().as_secs_f64();
+        }
     }
 
     /// What was measured, when all windows are full.

@@ -4,6 +4,7 @@
 //! broker and databases of its own; this process is the load. It can also load another
 //! system, to compare.
 
+mod backlog;
 mod client;
 mod load;
 mod meter;
@@ -35,6 +36,7 @@ Examples:
   ensemble bench --rate 1000 --orders 20000        open loop: 1000 orders per second
   ensemble bench --in-flight 64 --refuse stock=5,point=2,coupon=1,cart=1 --cancel 3
   ensemble bench --in-flight 256 --orders 1000000 --windows 10 --restart
+  ensemble bench --backlog 100000 --rate 300       coupon comes back, and 300 orders/s go on
 
 Latencies begin when an order was due: in the open loop, what it waits for a system that
 does not keep up counts. Every order needs all four steps and has two lines, unless the
@@ -73,6 +75,10 @@ pub(crate) struct Args {
     /// At the end, start the services again with all the data, and say how long it takes
     #[arg(long)]
     restart: bool,
+    /// Instead: place so many orders while coupon is away, then have it come back and work
+    /// that off while others order without a coupon, at --rate (100 per second without it)
+    #[arg(long, value_name = "ORDERS", conflicts_with_all = ["windows", "restart", "instances", "target"], value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    backlog: Option<u64>,
     /// Milliseconds that each step takes more; needs a build with the feature `slow-steps`
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=2000))]
     slow_steps: u64,
@@ -133,7 +139,9 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
     }
     let rate = |run: &Value| run["windows"][0]["orders_per_second"].clone();
     let mut report = report::median(&runs);
-    report["runs_orders_per_second"] = runs.iter().map(rate).collect();
+    if args.backlog.is_none() {
+        report["runs_orders_per_second"] = runs.iter().map(rate).collect();
+    }
     match args.json {
         true => println!("{report}"),
         false => print!("{}", report::table(&report)),

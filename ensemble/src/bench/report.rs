@@ -80,7 +80,7 @@ fn add(all: &mut Map<String, Value>, name: &str, value: Option<f64>) {
     all.insert(name.to_owned(), (before + value).into());
 }
 
-fn percentiles(times: &Histogram<u64>) -> Value {
+pub(super) fn percentiles(times: &Histogram<u64>) -> Value {
     if times.is_empty() {
         return Value::Null;
     }
@@ -153,6 +153,23 @@ pub(super) fn table(report: &Value) -> String {
             runs.join(", ")
         );
     }
+    if report["backlog"].is_object() {
+        let backlog = &report["backlog"];
+        let of = |name: &str| number(&backlog[name], 1);
+        let _ = writeln!(
+            text,
+            "a backlog of {} events was drained in {} s, {} events/s; all orders were decided \
+             after {} s\nmeanwhile {} orders/s without a coupon\n",
+            of("events"),
+            of("drained_seconds"),
+            of("events_per_second"),
+            of("decided_seconds"),
+            of("live_orders_per_second"),
+        );
+        let names: Vec<&str> = PERCENTILES.iter().map(|(name, _)| *name).collect();
+        let rows = [("when idle", "idle_ms"), ("while drained", "live_ms")];
+        rows_of(&mut text, "ms", &names, backlog, &rows);
+    }
     if let Some(ms) = report["restart_ms"].as_f64() {
         let _ = writeln!(text, "\nstarted again with these data in {ms:.0} ms");
     }
@@ -194,7 +211,7 @@ fn rows_of(
     window: &Value,
     rows: &[(&str, &str)],
 ) {
-    let heads: String = columns.iter().map(|name| format!("{name:>13}")).collect();
+    let heads: String = columns.iter().map(|name| format!("{name:>16}")).collect();
     let _ = writeln!(text, "{title:<17}{heads}");
     for (what, member) in rows
         .iter()
@@ -202,7 +219,7 @@ fn rows_of(
     {
         let cells: String = columns
             .iter()
-            .map(|name| format!("{:>13}", number(&window[*member][*name], 3)))
+            .map(|name| format!("{:>16}", number(&window[*member][*name], 3)))
             .collect();
         let _ = writeln!(text, "{what:<17}{cells}");
     }

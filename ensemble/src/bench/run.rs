@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use jetstream::http::auth::DevelopmentKey;
 use jetstream::shell::host;
-use jetstream::stream::broker;
+use jetstream::stream::broker::{self, Context};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -21,9 +21,9 @@ use super::outcomes::Outcomes;
 use super::processes::Watched;
 use super::progress::Progress;
 use super::report::{self, Bound};
-use super::shop::{self, Shop};
+use super::shop::{self, Shop, User};
 use super::system::System;
-use super::{Args, LearnsBy, postgres, verify};
+use super::{Args, LearnsBy, backlog, postgres, verify};
 
 const DRAW: Duration = Duration::from_millis(100);
 
@@ -37,7 +37,15 @@ pub(super) async fn here(args: &Args, run: u32) -> Result<Value, String> {
     };
     let database = server.as_ref().map(|server| (server, run));
     let mut system = System::start(args, &folder, database).await?;
-    let result = measure_here(args, &folder, &mut system).await;
+    let result = match args.backlog {
+        Some(orders) => backlog::measure(args, orders, &folder, &mut system).await,
+        None => measure_here(args, &folder, &mut system).await,
+    };
+    // The whole of what must hold; a result is none without it.
+    let result = match result {
+        Ok(parts) => system.check().map(|()| parts),
+        Err(error) => Err(error),
+    };
     drop(system);
     let mut settings = Value::Null;
     let mut name = "SQLite".to_owned();
@@ -52,25 +60,23 @@ pub(super) async fn here(args: &Args, run: u32) -> Result<Value, String> {
     }
     let mut report = args.described("Ensemble", &name);
     report["database_settings"] = settings;
-    let (windows, restart) = result?;
-    report["windows"] = windows;
-    report["restart_ms"] = restart.map(|time| time.as_secs_f64() * 1000.0).into();
+    for (name, value) in result? {
+        report[name] = value;
+    }
     Ok(report)
 }
 
-async fn measure_here(
-    args: &Args,
-    folder: &Path,
-    system: &mut System,
-) -> Result<(Value, Option<Duration>), String> {
+/// Parts of a report, by name.
+pub(super) type Parts = Vec<(&'static str, Value)>;
+
+async fn measure_here(args: &Args, folder: &Path, system: &mut System) -> Result<Parts, String> {
     let key = DevelopmentKey::of(folder)?;
     let urls = system.urls();
     let nats_url = system.nats_url().to_owned();
     let wait = args.outcome == LearnsBy::Wait;
     let plan = Plan::of(args);
     let windows = measure(&system.processes(), move |progress, bounds| async move {
-        let broker = broker::connect(&nats_url, "bench").await;
-        let broker = broker.map_err(|error| error.to_string())?;
+        let broker = connect(&nats_url).await?;
         let outcomes = match wait {
             true => None,
             false => Some(Outcomes::listen(&broker).await?),
@@ -85,18 +91,13 @@ async fn measure_here(
         )
         .await?;
         // Not before order has heard of every coupon.
-        verify::quiet(&broker).await?;
+        verify::quiet(&broker, None).await?;
         let Shop {
             products,
             users,
             operator,
         } = shop;
-        let mut customers = Vec::new();
-        for (n, user) in users.into_iter().enumerate() {
-            let connection = Connection::open(&urls[n % urls.len()]).await?;
-            let buys = Buys::Here(Box::new(user));
-            customers.push(Customer { connection, buys });
-        }
+        let customers = customers(&urls, users).await?;
         let names = customers
             .iter()
             .filter_map(Customer::name)
@@ -108,17 +109,35 @@ async fn measure_here(
             false => customers,
         };
         load::run(&market, customers, plan.pace).await?;
-        verify::quiet(&broker).await?;
+        verify::quiet(&broker, None).await?;
         let (windows, tally) = plan.results(market)?;
-        verify::check(&urls[0], &operator, &products, &names, tally).await?;
+        verify::check(&urls, &operator, &products, &names, tally).await?;
         Ok(windows)
     })
     .await?;
-    let restarted = match args.restart {
-        true => Some(system.restart()?),
-        false => None,
-    };
-    Ok((windows, restarted))
+    let mut parts = vec![("windows", windows)];
+    if args.restart {
+        let millis = system.restart()?.as_secs_f64() * 1000.0;
+        parts.push(("restart_ms", millis.into()));
+    }
+    Ok(parts)
+}
+
+/// The load has a connection of its own to the broker, to hear what is decided.
+pub(super) async fn connect(nats_url: &str) -> Result<Context, String> {
+    let connected = broker::connect(nats_url, "bench").await;
+    connected.map_err(|error| error.to_string())
+}
+
+/// The users, each on a connection, spread over the instances.
+pub(super) async fn customers(urls: &[String], users: Vec<User>) -> Result<Vec<Customer>, String> {
+    let mut customers = Vec::with_capacity(users.len());
+    for (n, user) in users.into_iter().enumerate() {
+        let connection = Connection::open(&urls[n % urls.len()]).await?;
+        let buys = Buys::Here(Box::new(user));
+        customers.push(Customer { connection, buys });
+    }
+    Ok(customers)
 }
 
 /// A run on another system, which is there already.
@@ -153,18 +172,18 @@ pub(super) async fn elsewhere(args: &Args, target: &str) -> Result<Value, String
 }
 
 /// What the load needs to know of the command line.
-struct Plan {
-    mix: super::Mix,
-    pace: load::Pace,
-    customers: u32,
-    orders_each: u32,
-    warm_up: u64,
-    orders: u64,
-    windows: u32,
+pub(super) struct Plan {
+    pub(super) mix: super::Mix,
+    pub(super) pace: load::Pace,
+    pub(super) customers: u32,
+    pub(super) orders_each: u32,
+    pub(super) warm_up: u64,
+    pub(super) orders: u64,
+    pub(super) windows: u32,
 }
 
 impl Plan {
-    fn of(args: &Args) -> Self {
+    pub(super) fn of(args: &Args) -> Self {
         Self {
             mix: args.mix.clone(),
             pace: args.pace(),
@@ -176,11 +195,11 @@ impl Plan {
         }
     }
 
-    fn market(
+    pub(super) fn market(
         &self,
         progress: Arc<Progress>,
         bounds: UnboundedSender<Instant>,
-        products: Option<Rc<shop::Products>>,
+        products: Option<Arc<shop::Products>>,
         outcomes: Option<Outcomes>,
     ) -> Rc<Market> {
         progress.begin("placing orders", self.warm_up + self.orders);
@@ -197,7 +216,7 @@ impl Plan {
         })
     }
 
-    fn results(&self, market: Rc<Market>) -> Result<(Vec<Window>, Tally), String> {
+    pub(super) fn results(&self, market: Rc<Market>) -> Result<(Vec<Window>, Tally), String> {
         let market = Rc::into_inner(market).ok_or("somebody still places orders")?;
         let tally = market.tally.into_inner();
         let windows = market.meter.into_inner().windows();
@@ -206,16 +225,35 @@ impl Plan {
     }
 }
 
-/// Runs a load on a thread of its own, so that it costs little, and looks what the
-/// processes cost at the bounds of its windows. The figures of each window.
+/// Runs a load, and looks what the processes cost at the bounds of its windows. The figures
+/// of each window.
 async fn measure<F, L>(processes: &[Watched], load: F) -> Result<Value, String>
 where
     F: FnOnce(Arc<Progress>, UnboundedSender<Instant>) -> L + Send + 'static,
     L: Future<Output = Result<Vec<Window>, String>>,
 {
+    let (windows, bounds) = on_a_thread(processes, load).await?;
+    let figures = windows
+        .iter()
+        .zip(bounds.windows(2))
+        .map(|(window, bounds)| report::figures(window, &bounds[0], &bounds[1]));
+    Ok(figures.collect())
+}
+
+/// Runs a load on a thread of its own, so that it costs little, and shows how far it is.
+/// What it gives, and what the processes had cost at each bound of a window.
+pub(super) async fn on_a_thread<T, F, L>(
+    processes: &[Watched],
+    load: F,
+) -> Result<(T, Vec<Bound>), String>
+where
+    T: Send + 'static,
+    F: FnOnce(Arc<Progress>, UnboundedSender<Instant>) -> L + Send + 'static,
+    L: Future<Output = Result<T, String>>,
+{
     let progress = Arc::new(Progress::new());
-    let (bounds, told) = mpsc::unbounded_channel();
-    let (ended, end) = oneshot::channel();
+    let (bounds, mut told) = mpsc::unbounded_channel();
+    let (ended, mut end) = oneshot::channel();
     let shown = progress.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -227,20 +265,6 @@ where
         };
         let _ = ended.send(result);
     });
-    let (windows, bounds) = watch(processes, &progress, told, end).await?;
-    let figures = windows
-        .iter()
-        .zip(bounds.windows(2))
-        .map(|(window, bounds)| report::figures(window, &bounds[0], &bounds[1]));
-    Ok(figures.collect())
-}
-
-async fn watch(
-    processes: &[Watched],
-    progress: &Progress,
-    mut told: UnboundedReceiver<Instant>,
-    mut end: oneshot::Receiver<Result<Vec<Window>, String>>,
-) -> Result<(Vec<Window>, Vec<Bound>), String> {
     let mut interrupted = std::pin::pin!(host::interrupted());
     let mut draw = tokio::time::interval(DRAW);
     let mut bounds = Vec::new();

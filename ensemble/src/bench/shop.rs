@@ -1,7 +1,7 @@
 //! What the orders of a bench need: products, and users with points, carts and coupons.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream;
@@ -49,7 +49,7 @@ pub(super) struct User {
 
 /// A filled shop.
 pub(super) struct Shop {
-    pub(super) products: Rc<Products>,
+    pub(super) products: Arc<Products>,
     pub(super) users: Vec<User>,
     pub(super) operator: String,
 }
@@ -109,7 +109,7 @@ pub(super) async fn fill(
 ) -> Result<Shop, String> {
     let operator = authorization(key, "operator", true)?;
     let mut connection = Connection::open(url).await?;
-    let products = Rc::new(products(&mut connection, &operator).await?);
+    let products = Arc::new(products(&mut connection, &operator).await?);
     // One more, which is spent before anything is measured.
     let coupons = match mix.coupon > 0.0 || mix.refused_by("coupon") > 0.0 {
         true => orders_each + 1,

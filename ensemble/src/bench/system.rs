@@ -59,14 +59,14 @@ impl System {
             folder: folder.to_owned(),
         };
         for _ in 0..args.instances {
-            let services = system.services()?;
+            let services = system.services(&[])?;
             system.services.push(services);
         }
         Ok(system)
     }
 
-    /// Starts a process with all services, and waits until it serves.
-    fn services(&self) -> Result<Services, String> {
+    /// Starts a process with these services, or with all, and waits until it serves.
+    fn services(&self, only: &[&str]) -> Result<Services, String> {
         let cannot = |error: std::io::Error| format!("cannot start the services: {error}");
         let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
         let log = self.folder.join("services.log");
@@ -75,16 +75,12 @@ impl System {
             .append(true)
             .open(log)
             .map_err(cannot)?;
-        // What is set for another system is not meant for this one.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ENSEMBLE_") {
-                command.env_remove(&name);
-            }
-        }
+        without_settings(&mut command);
         command
             .env("ENSEMBLE_SLOW_STEPS", self.slow_steps.to_string())
             .arg("up")
             .args(&self.flags)
+            .args(only.iter().map(|service| format!("--services={service}")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(cannot)?)
             .stderr(log);
@@ -135,10 +131,43 @@ impl System {
         self.services.clear();
         let start = Instant::now();
         for _ in 0..count {
-            let services = self.services()?;
+            let services = self.services(&[])?;
             self.services.push(services);
         }
         Ok(start.elapsed())
+    }
+
+    /// Ends what runs, and has only these services run, in one process.
+    pub(super) fn only(&mut self, services: &[&str]) -> Result<(), String> {
+        self.services.clear();
+        self.also(services)
+    }
+
+    /// Has these services run too, in another process.
+    pub(super) fn also(&mut self, services: &[&str]) -> Result<(), String> {
+        let services = self.services(services)?;
+        self.services.push(services);
+        Ok(())
+    }
+
+    /// Holds all databases and the stream to what must be true, as `ensemble check` does.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let cannot = |error: std::io::Error| format!("cannot run the check: {error}");
+        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+        without_settings(&mut command);
+        command.arg("check").arg("--data-dir").arg(&self.folder);
+        if let Some(at) = self.flags.iter().position(|flag| flag == "--database-url") {
+            command.args(self.flags.iter().skip(at).take(2));
+        }
+        let output = command.stdin(Stdio::null()).output().map_err(cannot)?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!(
+                "the system is not as it must be:\n{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )),
+        }
     }
 
     /// Where the services are.
@@ -166,6 +195,15 @@ impl System {
         all.extend(services.map(|pid| Watched::alone("services", pid)));
         all.push(Watched::alone("load", std::process::id()));
         all
+    }
+}
+
+/// What is set for another system is not meant for this one.
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ENSEMBLE_") {
+            command.env_remove(&name);
+        }
     }
 }
 
