@@ -58,7 +58,7 @@ Commands:
   bench [KIND] [--quick] [ARGS...]
                              Measure on this machine and write BENCHMARKS.md.
                              KIND is standard (ours and theirs; without KIND),
-                             growth, instances, steps, or all.
+                             growth, backlog, instances, steps, or all.
   schemathesis [--cases N]   Hold the API of a running system against its document,
                              with 2,000 generated cases or more.
   setup [--no-deny]          Get every tool the other commands need, and say

@@ -165,6 +165,9 @@ impl Args {
                     .to_owned(),
             );
         }
+        if self.backlog.unwrap_or(0) > 900 * u64::from(self.customers()) {
+            return Err("a user may have 1000 open orders here: more --in-flight".to_owned());
+        }
         let orders_each = self.orders_each();
         if orders_each > shop::CART {
             return Err(format!(
@@ -182,8 +185,8 @@ impl Args {
 
     /// So many customers there are.
     fn customers(&self) -> u32 {
-        self.in_flight
-            .unwrap_or(if self.rate.is_some() { 1024 } else { 1 })
+        let many = self.rate.is_some() || self.backlog.is_some();
+        self.in_flight.unwrap_or(if many { 1024 } else { 1 })
     }
 
     /// About ten seconds' worth on a small machine.
