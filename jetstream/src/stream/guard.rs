@@ -13,8 +13,8 @@ use events::{EventId, catalog};
 
 use crate::fault::Fault;
 use crate::stream::broker::Context;
-use crate::stream::history;
 use crate::stream::topology::{self, ConsumerSpec, ProvisionError, Retention};
+use crate::stream::{history, position};
 
 const EVERY: Duration = Duration::from_secs(1);
 // An hour of samples: a store that is set back further is heard from its start.
@@ -119,7 +119,9 @@ impl Guard {
             }
         };
         let info = consumer.cached_info();
-        let ahead = info.delivered.stream_sequence > last;
+        let delivered = info.delivered.stream_sequence;
+        // The stream may have grown since `last` was read, and the consumer heard that.
+        let ahead = delivered > last && delivered > position::of_stream(&self.broker).await?.1;
         let same_until = match (same_until, ahead) {
             (Some(sequence), _) => sequence,
             (None, true) => 0,
