@@ -19,6 +19,8 @@
 pub(crate) enum Point {
     /// A batch has been pulled and nothing of it is decided.
     Deciding,
+    /// With R11 off: events are published, and their transaction is about to commit.
+    Early,
     /// A transaction has committed; nothing of it is published, and no message acked.
     Committed,
     /// The broker has acknowledged an event that is not marked as published.
@@ -172,6 +174,8 @@ mod on {
             None => return true,
             Some(Action::Kill) => {
                 note(&name, 1);
+                // What was sent before this place is on its way.
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 let _ = rustix::process::kill_process(
                     rustix::process::getpid(),
                     rustix::process::Signal::KILL,

@@ -115,11 +115,15 @@ impl Consumer {
                     self.meters().skipped.inc();
                     self.ack(&message).await;
                 }
+                Err(_) if failpoint::is_off("R12") => self.ack(&message).await,
                 Err(fault) => self.bury(message, None, &fault, 1).await,
             }
         }
         if batch.is_empty() {
             return;
+        }
+        if failpoint::is_off("R8") {
+            self.ack_all(&batch).await;
         }
         match self.until_decided(&batch).await {
             Outcome::Done => self.ack_all(&batch).await,

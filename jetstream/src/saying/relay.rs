@@ -131,7 +131,7 @@ impl Relay {
     async fn sweep_once(&self, database: &Database) -> Result<(), crate::fault::Fault> {
         let before = database.clock().now() - millis(SWEEP_AGE);
         let mut after = 0;
-        while self.in_hand() < IN_HAND {
+        while self.in_hand() < IN_HAND && !failpoint::is_off("R7") {
             let rows = outbox::unpublished(database, before, after, SWEEP_BATCH).await?;
             let Some(last) = rows.last() else {
                 return Ok(());

@@ -170,6 +170,10 @@ impl Shell {
     /// When the commit fails: then nothing has happened.
     pub async fn commit(&self, tx: Tx, emissions: Vec<Emission>) -> Result<(), Fault> {
         let committed = outbox::append(&tx, emissions).await?;
+        if failpoint::is_off("R11") {
+            self.0.relay.publish(committed.clone());
+            failpoint::reach(Point::Early).await;
+        }
         tx.commit().await?;
         failpoint::reach(Point::Committed).await;
         self.0.relay.publish(committed);

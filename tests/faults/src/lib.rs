@@ -14,6 +14,7 @@ mod process;
 mod progress;
 mod proxy;
 mod random;
+mod rules;
 mod scenario;
 mod scenarios;
 mod stage;
@@ -48,6 +49,9 @@ struct Args {
     /// Only the scenarios that are part of `cargo xtask ci`, with half of the orders
     #[arg(long)]
     ci: bool,
+    /// Switch rules off in the real code, one after another: something must break each time
+    #[arg(long)]
+    rules: bool,
     /// List the scenarios
     #[arg(long)]
     list: bool,
@@ -118,14 +122,35 @@ async fn run(args: Args) -> Result<(), String> {
     }
     let begun = Instant::now();
     let scratch = scratch(args.keep.as_ref())?;
+    let count = if args.rules {
+        rules::ALL.len()
+    } else {
+        chosen.len()
+    };
     eprintln!(
-        "faults: {} scenarios, seed {}, {} side by side",
-        chosen.len(),
-        args.seed,
-        args.jobs
+        "faults: {count} scenarios, seed {}, {} side by side",
+        args.seed, args.jobs
     );
     let postgres = Postgres::start(&scratch.path().join("shared")).await?;
     let scale = if args.quick || args.ci { 50 } else { 100 };
+    let given = |scenario: &Scenario, patience| Given {
+        id: scenario.id,
+        backend: scenario.backend,
+        seed: args.seed,
+        postgres_url: postgres.url(),
+        folder: scratch.path().join(scenario.id),
+        progress: Progress::of(scenario.id, begun),
+        scale,
+        patience,
+    };
+    if args.rules {
+        return rules::all(usize::from(args.jobs), |switched| {
+            let scenario = switched.scenario;
+            let playing = scenario::play(scenario, given(&scenario, rules::PATIENCE));
+            async { playing.await.figures }
+        })
+        .await;
+    }
     let (mut ended, mut left_out): (Vec<Ended>, Vec<Scenario>) = (vec![], vec![]);
     let mut running = futures::stream::iter(chosen.iter().copied().filter(|scenario| {
         let can = !scenario.needs_root || SmallDisk::can();
@@ -134,19 +159,7 @@ async fn run(args: Args) -> Result<(), String> {
         }
         can
     }))
-    .map(|scenario| {
-        let folder = scratch.path().join(scenario.id);
-        let given = Given {
-            id: scenario.id,
-            backend: scenario.backend,
-            seed: args.seed,
-            postgres_url: postgres.url(),
-            folder,
-            progress: Progress::of(scenario.id, begun),
-            scale,
-        };
-        scenario::play(scenario, given)
-    })
+    .map(|scenario| scenario::play(scenario, given(&scenario, scenario::REST)))
     .buffer_unordered(usize::from(args.jobs));
     while let Some(one) = running.next().await {
         ended.push(one);

@@ -84,7 +84,7 @@ pub(crate) struct Ended {
 
 // Order deadline, three times the consumers' `ack_wait`, the period of the reconciliation
 // (I17), and as much again for a machine that is busy.
-const REST: Duration = Duration::from_secs(2 * (20 + 3 * 5 + 60));
+pub(crate) const REST: Duration = Duration::from_secs(2 * (20 + 3 * 5 + 60));
 const LIVE_LOOK: Duration = Duration::from_secs(2);
 
 /// What holds at every moment, whatever is broken.
@@ -152,21 +152,22 @@ async fn rest(scenario: Scenario, stage: &mut Stage) -> Outcome {
                 if quiet && right && twice {
                     return end(scenario, stage, &report);
                 }
-                if begun.elapsed() > REST {
+                if begun.elapsed() > stage.given.patience {
                     let violations = report.violations.iter().map(ToString::to_string);
                     stage.figures.violations.extend(violations);
                     if !quiet {
                         let (open, restless) = (report.open_orders(), &report.restless);
+                        let patience = stage.given.patience.as_secs();
                         stage.figures.violations.push(format!(
                             "I17: {open} open orders after {} s; {restless:?}",
-                            REST.as_secs()
+                            patience
                         ));
                     }
                     return end(scenario, stage, &report);
                 }
                 last.clear();
             }
-            Err(error) if begun.elapsed() > REST => {
+            Err(error) if begun.elapsed() > stage.given.patience => {
                 return Err(format!("nothing could be checked: {error}"));
             }
             Err(error) => last = error,

@@ -67,6 +67,8 @@ pub(crate) struct Given {
     pub(crate) progress: Progress,
     /// How many orders there are, in percent of the usual.
     pub(crate) scale: u64,
+    /// How long it may take until all is at rest.
+    pub(crate) patience: Duration,
 }
 
 /// See the module.
