@@ -62,8 +62,9 @@ async fn show(owner: Owner) -> Result<Json<Cart>, Problem> {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "quantity": 2 }))]
 struct InCart {
-    #[schema(inline, example = 2)]
+    #[schema(inline)]
     quantity: Quantity,
 }
 

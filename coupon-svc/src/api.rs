@@ -76,8 +76,11 @@ pub(crate) fn routes() -> Routes {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "welcome", "discount": { "percent": 10, "max": 500 }, "quantity": 100,
+}))]
 struct NewCampaign {
-    #[schema(inline, example = "welcome")]
+    #[schema(inline)]
     name: Text,
     #[schema(value_type = Off)]
     discount: Terms,
@@ -85,7 +88,7 @@ struct NewCampaign {
     #[schema(inline)]
     min_total: Option<MinTotal>,
     /// How many coupons there are
-    #[schema(inline, example = 100)]
+    #[schema(inline)]
     quantity: Quantity,
     #[schema(format = DateTime)]
     expires_at: Option<String>,
@@ -102,21 +105,33 @@ struct Terms {
 
 /// What a coupon takes off.
 #[derive(ToSchema)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(untagged)]
 #[schema(as = Discount, example = json!({ "percent": 10, "max": 500 }))]
 #[allow(dead_code)] // it stands for its schema
 enum Off {
-    Amount {
-        #[schema(inline)]
-        amount: Amount,
-    },
-    Percent {
-        #[schema(inline)]
-        percent: Percent,
-        /// Never more than this
-        #[schema(inline)]
-        max: Option<Amount>,
-    },
+    Amount(AmountOff),
+    Percent(PercentOff),
+}
+
+/// A fixed amount, never more than the subtotal.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // it stands for its schema
+struct AmountOff {
+    #[schema(inline)]
+    amount: Amount,
+}
+
+/// A share of the subtotal, rounded down.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // it stands for its schema
+struct PercentOff {
+    #[schema(inline)]
+    percent: Percent,
+    /// Never more than this
+    #[schema(inline)]
+    max: Option<Amount>,
 }
 
 #[derive(Serialize, ToSchema)]

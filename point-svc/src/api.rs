@@ -60,8 +60,9 @@ async fn show(owner: Owner) -> Result<Json<Account>, Problem> {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "amount": 10_000 }))]
 struct Charge {
-    #[schema(inline, example = 10_000)]
+    #[schema(inline)]
     amount: Amount,
 }
 

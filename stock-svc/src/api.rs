@@ -42,15 +42,16 @@ pub(crate) fn routes() -> Routes {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "mug", "option": "blue", "price": 1200, "stock": 100 }))]
 struct NewProduct {
-    #[schema(inline, example = "mug")]
+    #[schema(inline)]
     name: Text,
     /// What tells it from the others of its name: a size, a colour
-    #[schema(inline, example = "blue")]
+    #[schema(inline)]
     option: Option<Text>,
-    #[schema(inline, example = 1200)]
+    #[schema(inline)]
     price: Price,
-    #[schema(inline, example = 100)]
+    #[schema(inline)]
     stock: FirstStock,
 }
 
@@ -109,8 +110,9 @@ async fn create(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "price": 1300 }))]
 struct Change {
-    #[schema(inline, example = 1300)]
+    #[schema(inline)]
     price: Option<Price>,
 }
 
@@ -155,8 +157,9 @@ pub(crate) fn listed(id: ProductId, row: &QueryResult) -> Result<ProductListed, 
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "quantity": 10 }))]
 struct Restock {
-    #[schema(inline, example = 10)]
+    #[schema(inline)]
     quantity: Quantity,
 }
 

@@ -60,15 +60,18 @@ fn run(signals: &Signals, cases: u32, required: bool) -> Outcome {
     let ensemble = up::target_folder()?.join("debug/ensemble");
     let scratch = Scratch::create(&repo::tools(), "schemathesis.partial-")?;
     let system = System::start(signals, &ensemble, &nats, scratch.path())?;
+    // The configuration is looked for where it runs, and the orders that exist beside it.
+    let folder = scratch.path();
+    let configuration = folder.join("schemathesis.toml");
+    fs::copy(sources().join("schemathesis.toml"), &configuration)
+        .and_then(|_| fs::write(folder.join("orders.txt"), format!("\"{}\"\n", system.order)))
+        .map_err(|error| Failure::file("write", folder, &error))?;
     let mut st = in_repository(&program);
-    st.arg("--config-file")
-        .arg(sources().join("schemathesis.toml"))
-        .args(["run", "--workers", "2", "--max-examples"])
+    st.args(["run", "--workers", "2", "--max-examples"])
         .arg(cases.div_ceil(OPERATIONS).to_string())
         .arg(format!("{}/openapi.json", system.url))
         .current_dir(scratch.path())
-        .env("ENSEMBLE_TOKEN", &system.token)
-        .env("ENSEMBLE_ORDER", &system.order);
+        .env("ENSEMBLE_TOKEN", &system.token);
     let (status, kept) = summary::run_and_keep_lines(signals, st, is_count)?;
     if !status.success() {
         return Err(Failure::of(status).with_message(

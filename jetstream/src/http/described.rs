@@ -148,6 +148,14 @@ impl Doc {
         }
     }
 
+    /// What may happen to every request, before its handler has it.
+    pub(crate) fn may_not_arrive(&mut self) {
+        self.refuse(406, "NOT_ACCEPTABLE");
+        for code in ["BUSY", "STARTING", "TIMEOUT"] {
+            self.refuse(503, code);
+        }
+    }
+
     fn refuse(&mut self, status: u16, code: &'static str) {
         self.refusals.entry(status).or_default().insert(code);
     }
@@ -158,7 +166,8 @@ impl Doc {
         T::schemas(&mut schemas);
         schemas.push((T::name().into_owned(), T::schema()));
         for (name, schema) in schemas {
-            let schema = serde_json::to_value(schema).unwrap_or_default();
+            let mut schema = serde_json::to_value(schema).unwrap_or_default();
+            say_in_place(&mut schema);
             self.schemas.insert(name, schema);
         }
         json!({ "$ref": format!("#/components/schemas/{}", T::name()) })
@@ -182,6 +191,7 @@ impl Doc {
     fn enters(&mut self, entry: Entry) {
         self.entry = entry;
         self.refuse(401, "UNAUTHORIZED");
+        self.refuse(503, "NO_KEYS");
         if entry == Entry::OperatorToken {
             self.refuse(403, "FORBIDDEN");
         }
@@ -273,6 +283,7 @@ impl Takes for Reader {
 impl Takes for Presented {
     fn describe(doc: &mut Doc) {
         doc.enters(Entry::TokenOrTicket);
+        doc.refuse(400, "BAD_QUERY");
         doc.reads = true;
         doc.owned |= doc.id.is_some();
     }
@@ -394,6 +405,32 @@ impl Answers for Answered {
     }
 }
 
+/// A field whose type stands in its place and that says something is written by utoipa as
+/// all of both, the second an object: which nothing is. What is said belongs to the type.
+fn say_in_place(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => fields.values_mut().for_each(say_in_place),
+        Value::Array(values) => values.iter_mut().for_each(say_in_place),
+        _ => return,
+    }
+    let Some([kind, said]) = schema["allOf"].as_array().map(Vec::as_slice) else {
+        return;
+    };
+    let only_says = said
+        .as_object()
+        .is_some_and(|said| said.get("properties").is_none());
+    if kind.get("$ref").is_some() || said.get("$ref").is_some() || !only_says {
+        return;
+    }
+    let mut whole = kind.clone();
+    for name in ["description", "example"] {
+        if let Some(value) = said.get(name) {
+            whole[name] = value.clone();
+        }
+    }
+    *schema = whole;
+}
+
 /// The schema of an id.
 pub(crate) fn uuid_schema() -> Value {
     json!({ "type": "string", "format": "uuid", "example": "01890000-0000-7000-8000-000000000000" })
@@ -402,4 +439,25 @@ pub(crate) fn uuid_schema() -> Value {
 /// The schema of a user's name.
 pub(crate) fn user_schema() -> Value {
     json!({ "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,64}$", "example": "alice" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_field_stands_beside_its_type() {
+        let mut schema = json!({ "properties": { "reason": { "allOf": [
+            { "type": "string", "maxLength": 200 },
+            { "type": "object", "description": "Why" },
+        ] } } });
+        say_in_place(&mut schema);
+        let expected = json!({ "type": "string", "maxLength": 200, "description": "Why" });
+        assert_eq!(schema["properties"]["reason"], expected);
+        let mut whole =
+            json!({ "allOf": [{ "$ref": "#/x" }, { "type": "object", "properties": {} }] });
+        let before = whole.clone();
+        say_in_place(&mut whole);
+        assert_eq!(whole, before);
+    }
 }

@@ -11,6 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
+use crate::http::access;
 use crate::http::described::{Described, Doc};
 use crate::http::problem::Problem;
 use crate::shell::Shell;
@@ -100,6 +101,9 @@ macro_rules! methods {
         {
             let mut doc = doc.into();
             H::describe(&mut doc);
+            if !access::is_quiet(path) {
+                doc.may_not_arrive();
+            }
             self.add(stringify!($method), path, $method(handler), doc)
         }
     )*};

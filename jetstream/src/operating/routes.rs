@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::fault::Fault;
 use crate::hearing::dead_letter::{self, DeadLetter, Resolution};
-use crate::http::{Body, Id, Operator, Problem, Query, Routes, Text, doc};
+use crate::http::{Body, Id, Number, Operator, Problem, Query, Routes, Text, doc};
 use crate::losses::fence;
 use crate::losses::reconcile;
 use crate::operating::views::{
@@ -122,6 +122,7 @@ async fn show(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "repaired by hand", "dry_run": true }))]
 struct Repair {
     /// Why: it is kept
     #[schema(inline)]
@@ -193,8 +194,12 @@ impl Repair {
 #[serde(deny_unknown_fields)]
 struct Reconcile {
     /// How far to look back; absent: as far as the stream goes
-    minutes: Option<u32>,
+    #[schema(inline)]
+    minutes: Option<Minutes>,
 }
+
+// Ten years.
+type Minutes = Number<0, 5_256_000>;
 
 async fn reconcile_now(
     _: Operator,
@@ -204,10 +209,10 @@ async fn reconcile_now(
     let mut services = Vec::new();
     for shell in &shells {
         let age = match asked.minutes {
-            Some(minutes) => std::time::Duration::from_secs(60 * u64::from(minutes)),
-            None => shell.settings().stream_max_age,
+            Some(minutes) => minutes.get() * 60_000,
+            None => clock::millis(shell.settings().stream_max_age),
         };
-        let from = shell.database().clock().now() - clock::millis(age);
+        let from = shell.database().clock().now() - age;
         let mut report = reconcile::run(shell, from).await?.to_json();
         report["service"] = shell.name().into();
         services.push(report);
@@ -217,6 +222,7 @@ async fn reconcile_now(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "service": "stock", "reason": "restored from a backup" }))]
 struct Lift {
     /// Its name
     service: String,

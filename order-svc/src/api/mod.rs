@@ -19,7 +19,7 @@ use jetstream::http::{Routes, doc, ticket};
 use serde_json::json;
 
 use crate::placing::Placing;
-use view::{OrderView, PlacedView};
+use view::{OrderEvent, PlacedView};
 use watching::Watching;
 
 /// What the routes work with.
@@ -79,7 +79,7 @@ pub(crate) fn routes() -> Routes {
     let events = doc("Follow an order: server-sent events, one at each change until it is decided")
         .more("The id of an event is the order's version; its data is the order.")
         .takes_header("Last-Event-ID", "The version that was heard last", last)
-        .answers_as::<OrderView>(200, "What happens to it", "text/event-stream")
+        .answers_as::<OrderEvent>(200, "What happens to it", "text/event-stream")
         .answers_empty(204, "It is decided, and the client knows")
         .refuses(429, &["TOO_MANY_STREAMS"])
         .refuses(503, &["TOO_MANY_STREAMS"]);
@@ -97,7 +97,8 @@ pub(crate) fn routes() -> Routes {
         .get(
             "/orders",
             read::list,
-            "List orders, newest first: one's own, or all for operators",
+            doc("List orders, newest first: one's own, or all for operators")
+                .refuses(404, &["NOT_FOUND"]),
         )
         .get("/orders/{id}", read::show, "Show an order")
         .get(

@@ -31,6 +31,9 @@ type Quantity = Number<1, MAX_QUANTITY>;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "items": [{ "product_id": "01890000-0000-7000-8000-000000000000", "quantity": 2 }],
+}))]
 pub(super) struct NewOrder {
     /// Lines of one product are added up; 50 products at most
     #[schema(min_items = 1, max_items = 200)]
@@ -49,7 +52,7 @@ pub(super) struct NewOrder {
 #[schema(as = NewOrderItem)]
 struct Item {
     product_id: Uuid,
-    #[schema(inline, example = 2)]
+    #[schema(inline)]
     quantity: Quantity,
 }
 

@@ -16,6 +16,7 @@ use crate::store::orders;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "action": "retry", "reason": "the broker is back" }))]
 pub(super) struct Resolve {
     #[schema(inline)]
     action: Action,

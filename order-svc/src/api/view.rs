@@ -98,6 +98,17 @@ struct Details {
     reason: String,
 }
 
+/// A server-sent event: an order as it is now.
+#[derive(ToSchema)]
+#[allow(dead_code)] // it stands for its schema
+pub(super) struct OrderEvent {
+    /// The order's version
+    #[schema(example = "3")]
+    id: String,
+    /// The order, as JSON
+    data: String,
+}
+
 /// An order that was placed, with a sentence for its user.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PlacedOrder)]
