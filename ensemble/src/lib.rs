@@ -5,6 +5,7 @@
 
 mod api;
 mod bench;
+mod capture;
 pub mod check;
 mod completions;
 mod dead_letters;
@@ -14,6 +15,7 @@ mod map;
 mod openapi;
 mod provision;
 mod reconcile;
+mod replay;
 mod resolve;
 mod timeline;
 mod token;
@@ -59,6 +61,12 @@ enum Command {
     /// Print the HTTP API as an OpenAPI document
     #[command(after_help = openapi::EXAMPLES)]
     Openapi,
+    /// Read a range of the stream again: print it, or handle it again and compare
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Box<replay::Args>),
+    /// Save a range of the stream as a file, with what it depends on
+    #[command(after_help = capture::EXAMPLES)]
+    Capture(capture::Args),
     /// Look at events that could not be handled, and repair them
     #[command(after_help = dead_letters::EXAMPLES)]
     DeadLetters(dead_letters::Args),
@@ -94,7 +102,9 @@ pub fn main() -> ExitCode {
         Err(error) => return complain(&error.to_string()),
     };
     let result = runtime.block_on(async {
-        match cli.command {
+        let done = match cli.command {
+            Command::Replay(args) => return replay::run(&args).await,
+            Command::Capture(args) => return capture::run(&args).await,
             Command::Up(args) => up::run(*args).await,
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
@@ -114,12 +124,22 @@ pub fn main() -> ExitCode {
                 completions::run(&args);
                 Ok(())
             }
-        }
+        };
+        done.map(|()| Ended::Well)
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Found) => ExitCode::from(3),
         Err(error) => complain(&error),
     }
+}
+
+/// How a command ends that could do what it was asked to.
+enum Ended {
+    /// Nothing is wrong.
+    Well,
+    /// What it looked at needs a person: it exits with 3.
+    Found,
 }
 
 fn complain(error: &str) -> ExitCode {

@@ -73,6 +73,18 @@ pub fn stock_added(product_id: ProductId, quantity: i64) -> Bytes {
     .into()
 }
 
+/// Reads `product.restocked`: which product, and how many units came in.
+///
+/// # Errors
+/// When the bytes are no such message or break a rule.
+pub fn read_stock_added(body: Bytes) -> Result<(ProductId, i64), Malformed> {
+    let m = wire::StockAdded::decode(body).map_err(|e| Malformed::encoding("StockAdded", &e))?;
+    if m.quantity < 0 {
+        return Err(Malformed::field("StockAdded", "quantity below 0"));
+    }
+    Ok((ProductId::from_wire(&m.product_id)?, m.quantity))
+}
+
 /// The body of `point.charged`.
 #[must_use]
 pub fn point_charged(user_id: &UserId, amount: Money) -> Bytes {
@@ -81,6 +93,19 @@ pub fn point_charged(user_id: &UserId, amount: Money) -> Bytes {
         amount: amount.0,
     };
     message.encode_to_vec().into()
+}
+
+/// Reads `point.charged`: whose points, and how many came in.
+///
+/// # Errors
+/// When the bytes are no such message or break a rule.
+pub fn read_point_charged(body: Bytes) -> Result<(UserId, Money), Malformed> {
+    let m =
+        wire::PointCharged::decode(body).map_err(|e| Malformed::encoding("PointCharged", &e))?;
+    if m.amount < 0 {
+        return Err(Malformed::field("PointCharged", "amount below 0"));
+    }
+    Ok((UserId::new(m.user_id)?, Money(m.amount)))
 }
 
 /// The body of `cart.changed`: the cart now holds this quantity, 0 when removed.
@@ -92,6 +117,19 @@ pub fn cart_changed(user_id: &UserId, product_id: ProductId, quantity: i64) -> B
         quantity,
     };
     message.encode_to_vec().into()
+}
+
+/// Reads `cart.changed`: whose cart, which product, and how many of it are in it now.
+///
+/// # Errors
+/// When the bytes are no such message or break a rule.
+pub fn read_cart_changed(body: Bytes) -> Result<(UserId, ProductId, i64), Malformed> {
+    let m = wire::CartChanged::decode(body).map_err(|e| Malformed::encoding("CartChanged", &e))?;
+    if m.quantity < 0 {
+        return Err(Malformed::field("CartChanged", "quantity below 0"));
+    }
+    let product = ProductId::from_wire(&m.product_id)?;
+    Ok((UserId::new(m.user_id)?, product, m.quantity))
 }
 
 /// A coupon campaign began.
@@ -121,6 +159,22 @@ impl CampaignCreated {
             expires_at_ms: self.expires_at,
         };
         message.encode_to_vec().into()
+    }
+
+    /// Reads and checks a body.
+    ///
+    /// # Errors
+    /// When the bytes are no such message or break a rule.
+    pub fn decode(body: Bytes) -> Result<Self, Malformed> {
+        let m = wire::CouponCampaignCreated::decode(body)
+            .map_err(|e| Malformed::encoding("CouponCampaignCreated", &e))?;
+        Ok(Self {
+            campaign_id: CampaignId::from_wire(&m.campaign_id)?,
+            name: m.name,
+            terms: Coupon::from_wire(m.discount)?,
+            quantity: m.quantity,
+            expires_at: m.expires_at_ms,
+        })
     }
 }
 

@@ -81,6 +81,12 @@ pub fn rfc3339(millis: i64) -> String {
         .unwrap_or_else(|| millis.to_string())
 }
 
+/// A time as the client of NATS wants it.
+pub(crate) fn offset(millis: i64) -> time::OffsetDateTime {
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
+    time.unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+}
+
 /// Reads an RFC 3339 time as milliseconds since the Unix epoch.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<i64> {

@@ -120,6 +120,21 @@ impl Emission {
         }
     }
 
+    /// An event that was said before, as it was.
+    pub(crate) fn recorded(envelope: &Envelope) -> Self {
+        Self {
+            id: envelope.id,
+            entry: envelope.entry,
+            aggregate: envelope.aggregate.clone(),
+            correlation: envelope.correlation,
+            causation: envelope.causation,
+            traceparent: envelope.traceparent.clone(),
+            turn: None,
+            body: envelope.body.clone(),
+            ending: None,
+        }
+    }
+
     /// Sets the trace context in which it was decided, for work that is shared by
     /// several requests.
     #[must_use]

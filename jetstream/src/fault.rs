@@ -39,6 +39,12 @@ impl Fault {
     }
 }
 
+impl From<Fault> for String {
+    fn from(fault: Fault) -> Self {
+        fault.to_string()
+    }
+}
+
 impl From<Malformed> for Fault {
     fn from(error: Malformed) -> Self {
         Self::Permanent(error.to_string())

@@ -17,6 +17,7 @@ pub mod hearing;
 pub mod http;
 mod losses;
 pub mod operating;
+pub mod replay;
 pub mod saying;
 pub mod shell;
 pub mod stream;

@@ -6,6 +6,7 @@
 
 mod api;
 pub mod domain;
+mod given;
 pub mod invariants;
 mod migration;
 mod placing;
@@ -21,4 +22,5 @@ pub const SERVICE: Service = Service {
     migrations: migration::all,
     subscriptions: subscriptions::all,
     routes: api::routes,
+    given: given::take,
 };

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod domain;
+mod given;
 pub mod invariants;
 mod migration;
 mod store;
@@ -18,4 +19,5 @@ pub const SERVICE: Service = Service {
     migrations: migration::all,
     subscriptions: subscriptions::all,
     routes: api::routes,
+    given: given::take,
 };

@@ -11,6 +11,7 @@ use jetstream::hearing::participant::{self, HOLDS, Participant};
 use jetstream::hearing::subscription::Subscription;
 use jetstream::http::Routes;
 use jetstream::http::auth::Caller;
+use jetstream::replay::given;
 use jetstream::{Fault, Problem, Service, Settings, Shell, Tx};
 use sea_orm_migration::prelude::*;
 
@@ -19,6 +20,7 @@ pub(crate) const SERVICE: Service = Service {
     migrations: || vec![Box::new(Tables)],
     subscriptions,
     routes,
+    given: given::nothing,
 };
 
 struct Tables;

@@ -1,6 +1,6 @@
 //! Deadlines, and what happens when a step stays silent.
 
-use events::OrderId;
+use events::{Flow, OrderId};
 use integration_tests::{Backend, World};
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const FLAGS: [&str; 4] = ["--order-deadline", "1", "--compensation-deadlines", "
 
 /// An order whose coupon service is away: its deadline passes, its compensation is asked
 /// for again and given up.
-async fn given_up(world: &mut World) -> OrderId {
+async fn given_up(world: &mut World, flow: Flow) -> OrderId {
     let product = world.operator().product(100, 5).await;
     world.operator().charge("alice", 1_000).await;
     let campaign = world.operator().campaign(json!({ "amount": 10 }), 1).await;
@@ -18,7 +18,7 @@ async fn given_up(world: &mut World) -> OrderId {
     let alice = world.user("alice");
     let items = json!([{ "product_id": product, "quantity": 2 }]);
     let order = alice
-        .place(json!({ "items": items, "coupon_id": coupon }))
+        .place(json!({ "items": items, "coupon_id": coupon, "flow": flow }))
         .await;
     let view = alice.until(order, "COMPENSATION_FAILED").await;
     assert_eq!(view["reason"], "DEADLINE_PASSED");
@@ -35,9 +35,12 @@ async fn apart(backend: Backend) -> World {
     world
 }
 
-async fn a_compensation_that_was_given_up_is_listed_and_asked_for_again(backend: Backend) {
+async fn a_compensation_that_was_given_up_is_listed_and_asked_for_again(
+    backend: Backend,
+    flow: Flow,
+) {
     let mut world = apart(backend).await;
-    let order = given_up(&mut world).await;
+    let order = given_up(&mut world, flow).await;
     let listed = world
         .operator()
         .get("/orders?state=COMPENSATION_FAILED")
@@ -58,12 +61,16 @@ async fn a_compensation_that_was_given_up_is_listed_and_asked_for_again(backend:
         (answer.status, &answer.body["code"]),
         (409, &json!("NOT_GIVEN_UP"))
     );
+    world.quiet().await;
+    world
+        .replays_equal(&format!("{flow}_deadline_and_repeated_compensation"))
+        .await;
     world.end().await;
 }
 
 async fn a_person_ends_what_healing_could_not(backend: Backend) {
     let mut world = apart(backend).await;
-    let order = given_up(&mut world).await;
+    let order = given_up(&mut world, Flow::Parallel).await;
     let path = format!("/orders/{order}/resolve");
     let send = async |body: Value| world.operator().post(&path, body).await;
 
@@ -89,17 +96,24 @@ async fn a_person_ends_what_healing_could_not(backend: Backend) {
     );
 
     world.start_alone("coupon").await;
+    world.quiet().await;
+    world.replays_equal("ended_by_a_person").await;
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compensation_that_was_given_up_is_listed_and_asked_for_again_on_sqlite() {
-    a_compensation_that_was_given_up_is_listed_and_asked_for_again(Backend::Sqlite).await;
+    a_compensation_that_was_given_up_is_listed_and_asked_for_again(Backend::Sqlite, Flow::Parallel)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compensation_that_was_given_up_is_listed_and_asked_for_again_on_postgres() {
-    a_compensation_that_was_given_up_is_listed_and_asked_for_again(Backend::Postgres).await;
+    a_compensation_that_was_given_up_is_listed_and_asked_for_again(
+        Backend::Postgres,
+        Flow::Parallel,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,4 +124,13 @@ async fn a_person_ends_what_healing_could_not_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_ends_what_healing_could_not_on_postgres() {
     a_person_ends_what_healing_could_not(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequential_order_is_given_up_and_ended_too() {
+    a_compensation_that_was_given_up_is_listed_and_asked_for_again(
+        Backend::Sqlite,
+        Flow::Sequential,
+    )
+    .await;
 }

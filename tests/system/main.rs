@@ -28,6 +28,8 @@ mod processes;
 mod ranking;
 mod readme;
 mod red;
+mod replay;
+mod replay_command;
 mod rules;
 mod smoke;
 mod spoiled;

@@ -13,6 +13,7 @@ use jetstream::database::migration;
 use jetstream::hearing::subscription::{Handler, Proof, Subscription};
 use jetstream::http::Routes;
 use jetstream::http::auth::Caller;
+use jetstream::replay::given;
 use jetstream::{Delivery, Emission, Fault, Problem, Service, Settings, Shell, Tx};
 use sea_orm_migration::prelude::*;
 
@@ -21,6 +22,7 @@ pub(crate) const SERVICE: Service = Service {
     migrations: || vec![Box::new(Tables)],
     subscriptions,
     routes,
+    given: given::nothing,
 };
 
 struct Tables;

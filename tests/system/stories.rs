@@ -150,5 +150,6 @@ async fn untouched(world: World, shop: &Shop, before: &str, order: OrderId, name
 async fn told(world: World, shop: &Shop, order: OrderId, name: &str) {
     world.quiet().await;
     insta::assert_snapshot!(name, shop.tell(&world, order).await);
+    world.replays_equal(name).await;
     world.end().await;
 }

@@ -74,6 +74,14 @@ impl Database {
         })
     }
 
+    /// Begins a transaction at a time of the past: the clock of what is replayed.
+    pub(crate) async fn begin_at(&self, now: i64) -> Result<Tx, Fault> {
+        Ok(Tx {
+            now,
+            ..self.begin().await?
+        })
+    }
+
     /// For reads outside a transaction.
     #[must_use]
     pub fn reader(&self) -> &DatabaseConnection {

@@ -106,6 +106,24 @@ pub(crate) const TABLE: &str = "holds";
 
 struct Protocol<P>(P);
 
+/// Keeps a refusal as it was recorded, where what the participant had then is not known.
+pub(crate) async fn refuse_as_recorded(tx: &Tx, refused: &Envelope) -> Result<(), Fault> {
+    let context = body::context(refused.body.clone())?;
+    let refusal = body::refusal(refused.body.clone())?;
+    let sql = "INSERT INTO holds (order_id, state, user_id, held, refusal, answered, deadline,
+                   created_at)
+               VALUES ($1, 'REFUSED', $2, '', $3, 1, $4, $5) ON CONFLICT DO NOTHING";
+    let values = vec![
+        context.order_id.0.into(),
+        context.user_id.as_str().into(),
+        serde_json::to_string(&refusal)?.into(),
+        context.deadline.into(),
+        tx.now().into(),
+    ];
+    tx.execute(sql, values).await?;
+    Ok(())
+}
+
 /// A hold, as loaded and as changed.
 struct Row<H> {
     // None: there is no row, and what was asked has not made one yet.

@@ -53,6 +53,7 @@ mod tests {
         migrations: Vec::new,
         subscriptions: |_| vec![],
         routes: crate::http::Routes::none,
+        given: crate::replay::given::nothing,
     };
     const DAY: i64 = 24 * 60 * 60 * 1000;
     const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -23,6 +23,7 @@ use crate::losses::fence::Fence;
 use crate::losses::reconcile;
 use crate::operating::metrics::Metrics;
 use crate::operating::pruning;
+use crate::replay::given::Given;
 use crate::saying::hint::Hints;
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
@@ -41,6 +42,8 @@ pub struct Service {
     pub subscriptions: fn(&Settings) -> Vec<Subscription>,
     /// Its HTTP routes; it may start timers where it says what they work with.
     pub routes: fn() -> Routes,
+    /// How it takes as given, in a replay, what it once said from outside.
+    pub given: Given,
 }
 
 /// A running service.

@@ -36,10 +36,7 @@ pub struct Recorded {
 /// # Errors
 /// When the broker is away.
 pub async fn of_order(broker: &jetstream::Context, order: OrderId) -> Result<Vec<Recorded>, Fault> {
-    let placed_at = order.0.get_timestamp().map_or(0, |time| {
-        let (seconds, nanos) = time.to_unix();
-        i64::try_from(seconds).unwrap_or(0) * 1000 + i64::from(nanos / 1_000_000)
-    });
+    let placed_at = placed_at(order);
     let mut seen: HashSet<EventId> = HashSet::new();
     let mut recorded = Vec::new();
     scan(broker, ">", placed_at - CLOCK_DIFFERENCE, |event| {
@@ -49,6 +46,15 @@ pub async fn of_order(broker: &jetstream::Context, order: OrderId) -> Result<Vec
     })
     .await?;
     Ok(recorded)
+}
+
+/// When an order was placed, which its id says, in milliseconds since the Unix epoch.
+#[must_use]
+pub fn placed_at(order: OrderId) -> i64 {
+    order.0.get_timestamp().map_or(0, |time| {
+        let (seconds, nanos) = time.to_unix();
+        i64::try_from(seconds).unwrap_or(0) * 1000 + i64::from(nanos / 1_000_000)
+    })
 }
 
 /// The ids of all events from a time on (milliseconds since the Unix epoch).

@@ -1,9 +1,11 @@
 //! The broker: its connection, the stream and its consumers as data, and reading back what
 //! was said.
 
+pub mod bare;
 pub mod broker;
 pub mod guard;
 pub mod history;
 pub mod local_server;
 pub mod position;
+pub mod reader;
 pub mod topology;

@@ -409,6 +409,50 @@ impl Order {
         self.join(now, rules)
     }
 
+    /// Takes as given what it once said from outside, whether or not it would say so now:
+    /// a replay has no user, no timer and no operator of its own.
+    pub fn take_as_given(&mut self, say: &Say, now: i64, rules: &Rules) {
+        match say {
+            Say::Canceled(canceled) if canceled.attempt <= 1 => {
+                self.cancel(canceled.reason, now, rules);
+            }
+            Say::Canceled(canceled) => {
+                let asked = match self.state {
+                    // An operator had it asked for again.
+                    State::CompensationFailed => 0,
+                    _ => self.overdue + 1,
+                };
+                self.state = State::Compensating;
+                self.reason = Some(canceled.reason);
+                self.attempt = canceled.attempt;
+                self.overdue = asked;
+                let deadlines = &rules.compensation_deadlines;
+                let next = deadlines.get(asked as usize).or(deadlines.last());
+                self.due_at = now + next.copied().unwrap_or(0);
+            }
+            Say::Compensated => {
+                // An operator marked what was silent.
+                for flag in self.flags.values_mut().filter(|flag| !flag.is_undone()) {
+                    *flag = match flag {
+                        Flag::Succeeded => Flag::Compensated,
+                        _ => Flag::Void,
+                    };
+                }
+                self.state = State::Canceled;
+                self.due_at = 0;
+            }
+            Say::CompensationFailed(_) => {
+                self.state = State::CompensationFailed;
+                self.overdue += 1;
+                self.due_at = 0;
+            }
+            // Only answers confirm.
+            Say::Confirmed => return,
+        }
+        self.version += 1;
+        self.updated_at = now;
+    }
+
     /// The steps that have not answered that they are undone.
     #[must_use]
     pub fn silent_steps(&self) -> Vec<Step> {
