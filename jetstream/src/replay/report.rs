@@ -87,13 +87,14 @@ impl fmt::Display for Report {
         reasons.dedup();
         for reason in reasons {
             let these = self.not_comparable.iter().filter(|n| n.reason == reason);
-            writeln!(f, "not comparable: {} events: {reason}", these.count())?;
+            writeln!(f, "not comparable: {}: {reason}", counted(these.count()))?;
         }
         let Some(first) = self.differences.first() else {
             return writeln!(f, "equal: this build says the {} events too", self.equal());
         };
         let count = self.differences.len();
-        writeln!(f, "different: {count} events; the first is\n\n{first}")?;
+        let counted = counted(count);
+        writeln!(f, "different: {counted}; the first is\n\n{first}")?;
         for other in self.differences.iter().skip(1).take(SHOWN) {
             let (at, order) = (other.stream_sequence(), other.order_id);
             writeln!(f, "then at {at}: {} (order {order})", headline(other))?;
@@ -128,6 +129,13 @@ impl fmt::Display for Difference {
             )?;
         }
         Ok(())
+    }
+}
+
+fn counted(events: usize) -> String {
+    match events {
+        1 => "1 event".to_owned(),
+        n => format!("{n} events"),
     }
 }
 
