@@ -26,6 +26,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jetstream::Service;
+use jetstream::shell::parse;
+use jetstream::stream::access::{Access, AccessArgs};
+pub use provision::grants;
 
 /// The five services of the shop.
 pub const SERVICES: [Service; 5] = [
@@ -93,10 +96,19 @@ enum Command {
     Completions(completions::Args),
 }
 
+/// The command line, for those who list what it takes.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The whole of `main`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match parse::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error.to_string()),
@@ -156,13 +168,18 @@ struct Broker {
     /// The data directory of a running system
     #[arg(long, env = "ENSEMBLE_DATA_DIR", default_value = "data")]
     data_dir: PathBuf,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 impl Broker {
-    fn url(&self) -> Result<String, String> {
+    /// How it is reached.
+    fn url(&self) -> Result<Access, String> {
         match &self.nats_url {
-            Some(url) => Ok(url.clone()),
-            None => up::Running::read(&self.data_dir).map(|running| running.nats_url),
+            Some(url) => self.access.access(url),
+            None => self
+                .access
+                .access(&up::Running::read(&self.data_dir)?.nats_url),
         }
     }
 }

@@ -78,7 +78,8 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
         (None, Some(server)) => server.url().to_owned(),
         (None, None) => return Err("there is no broker".to_owned()),
     };
-    let broker = broker::connect(&nats_url, "up")
+    let access = args.serve.access.access(&nats_url)?;
+    let broker = broker::connect(&access, "up")
         .await
         .map_err(|e| e.to_string())?;
     // A subset runs beside others, whose consumers are not ours to provision.

@@ -16,6 +16,9 @@ mod timers;
 
 use jetstream::Service;
 
+/// The subjects, outside the stream, on which it hints that an order has changed.
+pub const HINTS: &str = "notify.order.>";
+
 /// The service, to be started alone or beside others.
 pub const SERVICE: Service = Service {
     name: "order",

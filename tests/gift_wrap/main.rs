@@ -1,5 +1,6 @@
 //! A fifth step is one more entry in the list of steps and a service that takes it.
 
+mod upgrade;
 mod wrap;
 
 use events::context::NewOrder;

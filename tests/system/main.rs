@@ -5,9 +5,11 @@
 
 mod authorization;
 mod check;
+mod configuration;
 mod crash;
 mod crowd;
 mod dead_letters;
+mod deployed;
 mod failures;
 mod follower;
 mod healing;

@@ -7,6 +7,7 @@
 
 mod check;
 mod client;
+mod deployment;
 mod following;
 mod postgres;
 mod process;
@@ -32,6 +33,7 @@ use jetstream::{Database, Service, Settings};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client, Site};
+pub use deployment::{Deployment, repository};
 pub use following::{Change, Events, Socket};
 pub use postgres::{database_url, forget_databases};
 pub use process::{Finished, Process, Signal, nats_servers_on};
@@ -262,8 +264,15 @@ impl World {
     /// When they are wrong.
     #[must_use]
     pub fn args(&self) -> ServeArgs {
+        let program = std::iter::once("test".to_owned());
+        Flags::parse_from(program.chain(self.flags())).serve
+    }
+
+    /// The same, as they are given to a process.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
         let folder = self.folder.path().display().to_string();
-        let mut flags = vec!["test", "--listen", "127.0.0.1:0", "--data-dir", &folder];
+        let mut flags = vec!["--listen", "127.0.0.1:0", "--data-dir", &folder];
         if let Some(url) = &self.database_url {
             flags.extend(["--database-url", url]);
         }
@@ -272,7 +281,7 @@ impl World {
             flags.extend(["--rate-limit", "0"]);
         }
         flags.extend(self.flags.iter().map(String::as_str));
-        Flags::parse_from(flags).serve
+        flags.into_iter().map(str::to_owned).collect()
     }
 
     /// What the services are configured with.

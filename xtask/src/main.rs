@@ -13,6 +13,7 @@ mod browser;
 mod ci;
 mod cluster;
 mod deny;
+mod dist;
 mod failure;
 mod faults;
 mod nats;
@@ -61,6 +62,9 @@ Commands:
                              growth, backlog, instances, steps, or all.
   schemathesis [--cases N]   Hold the API of a running system against its document,
                              with 2,000 generated cases or more.
+  dist                       Build the programs of a release, with checksums,
+                             in dist/. Refuses a version that CHANGELOG.md does
+                             not tell of.
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
   help                       Show this text.
@@ -111,6 +115,10 @@ fn dispatch(arguments: &[String]) -> Outcome {
             _ => Err(Failure::usage("`cargo xtask browser` takes no arguments")),
         },
         "schemathesis" => schemathesis::schemathesis(rest),
+        "dist" => match rest {
+            [] => dist::dist(),
+            _ => Err(Failure::usage("`cargo xtask dist` takes no arguments")),
+        },
         "ci" => ci::ci(!no_deny("ci", rest)?),
         "setup" => setup::setup(!no_deny("setup", rest)?),
         "help" | "--help" | "-h" => help(),

@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::operating::metrics::Meters;
 
 /// Where a service's database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// A file, used by one process at a time.
     Sqlite(PathBuf),
@@ -71,6 +71,12 @@ pub enum DatabaseError {
         /// What the driver said.
         detail: String,
     },
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Location({})", self.place())
+    }
 }
 
 struct Migrations(fn() -> Vec<Box<dyn MigrationTrait>>);
@@ -191,6 +197,24 @@ impl Database {
             meters: Meters::default(),
             _lock: None,
         })
+    }
+
+    /// Looks whether a PostgreSQL database answers.
+    ///
+    /// # Errors
+    /// When it does not, or refuses.
+    pub async fn reach(service: &str, location: &Location) -> Result<(), DatabaseError> {
+        let Location::Postgres(url) = location else {
+            return Ok(());
+        };
+        let connected = connect_postgres(service, url).await;
+        let pool = connected.map_err(|error| DatabaseError::Unreachable {
+            service: service.to_owned(),
+            place: location.place(),
+            detail: why(&error),
+        })?;
+        let _ = pool.close().await;
+        Ok(())
     }
 
     /// Creates a PostgreSQL database if it is not there.

@@ -4,7 +4,10 @@
 //! their tables brought up to date, a process is live and not ready.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -18,6 +21,9 @@ use crate::http::Problem;
 
 /// What a service needs before it can work, as it is named when it is missing.
 pub(crate) const NEEDS: [&str; 4] = ["nats", "database", "migrations", "lifting of the fence"];
+
+/// How long a check waits for an answer.
+const CHECK: Duration = Duration::from_secs(2);
 
 /// Whether a process lives.
 #[derive(Serialize, ToSchema)]
@@ -68,6 +74,34 @@ pub(crate) fn answer(
         services,
     };
     (status, Json(readiness)).into_response()
+}
+
+/// Asks the process that listens on an address of this machine whether it is ready.
+///
+/// # Errors
+/// What it misses, or that it does not answer.
+pub(crate) fn check(listen: SocketAddr) -> Result<(), String> {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let address = SocketAddr::new(ip, listen.port());
+    let asked = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, CHECK)?;
+        stream.set_read_timeout(Some(CHECK))?;
+        stream.set_write_timeout(Some(CHECK))?;
+        let request = "GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = asked().map_err(|error| format!("{address} does not answer: {error}"))?;
+    match answer.starts_with("HTTP/1.1 200 ") {
+        true => Ok(()),
+        false => Err(answer.lines().last().unwrap_or_default().to_owned()),
+    }
 }
 
 /// What answers before the services run, and hands over to them.

@@ -13,10 +13,15 @@ use crate::database::Location;
 use crate::http::auth::{Authenticator, DevelopmentKey};
 use crate::http::limits::{Limits, Rate};
 use crate::shell::settings::Settings;
+use crate::stream::access::{AccessArgs, Secret};
 
 /// Flags that every process with services in it has; each has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
+    /// File with settings, in TOML: a key is the name of a flag without its dashes. Flags and
+    /// environment variables go before it
+    #[arg(long, env = "ENSEMBLE_CONFIG", value_name = "PATH")]
+    pub config: Option<PathBuf>,
     /// Address and port of the HTTP API
     #[arg(long, env = "ENSEMBLE_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -27,7 +32,19 @@ pub struct ServeArgs {
     /// shop_<service>, which is created. With {service} in it, the URL is used as it is.
     /// Without this flag: SQLite files in the data directory
     #[arg(long, env = "ENSEMBLE_DATABASE_URL", hide_env_values = true, value_parser = database_url)]
-    pub database_url: Option<String>,
+    pub database_url: Option<DatabaseUrl>,
+    /// File with the password of the user in --database-url
+    #[arg(
+        long,
+        env = "ENSEMBLE_DATABASE_PASSWORD_FILE",
+        value_name = "PATH",
+        value_parser = Secret::read,
+        hide_env_values = true
+    )]
+    pub database_password_file: Option<Secret>,
+    #[command(flatten)]
+    #[allow(missing_docs)] // its own fields have them
+    pub access: AccessArgs,
     /// The flows that orders may ask for; the first is the default
     #[arg(
         long,
@@ -166,7 +183,10 @@ impl ServeArgs {
     #[must_use]
     pub fn location(&self, service: &str) -> Location {
         match &self.database_url {
-            Some(url) => Location::Postgres(database_of(url, service)),
+            Some(DatabaseUrl(url)) => {
+                let password = self.database_password_file.as_ref();
+                Location::Postgres(with_password(database_of(url, service), password))
+            }
             None => Location::Sqlite(self.data_dir.join(format!("{service}.sqlite"))),
         }
     }
@@ -176,7 +196,7 @@ impl ServeArgs {
     pub fn databases_are_given(&self) -> bool {
         self.database_url
             .as_ref()
-            .is_some_and(|url| url.contains("{service}"))
+            .is_some_and(|DatabaseUrl(url)| url.contains("{service}"))
     }
 
     /// Logs and traces.
@@ -188,6 +208,29 @@ impl ServeArgs {
             sampling: self.sampling,
             json: self.log_json,
         }
+    }
+}
+
+/// Where the PostgreSQL databases are. It may hold a password, so it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
+}
+
+fn with_password(address: String, password: Option<&Secret>) -> String {
+    let Some(password) = password else {
+        return address;
+    };
+    match url::Url::parse(&address) {
+        Ok(mut url) => match url.set_password(Some(password.expose())) {
+            Ok(()) => url.to_string(),
+            Err(()) => address,
+        },
+        Err(_) => address,
     }
 }
 
@@ -210,11 +253,17 @@ fn database_of(url: &str, service: &str) -> String {
     format!("{server}/{name}_{service}{options}")
 }
 
-fn database_url(text: &str) -> Result<String, String> {
-    let url = text.replacen("postgresql://", "postgres://", 1);
-    match url.starts_with("postgres://") {
-        true => Ok(url),
-        false => Err("must begin with postgres://".to_owned()),
+fn database_url(text: &str) -> Result<DatabaseUrl, String> {
+    let address = text.replacen("postgresql://", "postgres://", 1);
+    if !address.starts_with("postgres://") {
+        return Err("must begin with postgres://".to_owned());
+    }
+    // As it will be used, so that what cannot be read is said at the start.
+    let url = url::Url::parse(&database_of(&address, "service"))
+        .map_err(|error| format!("is not an address: {error}"))?;
+    match url.host_str() {
+        Some(host) if !host.is_empty() => Ok(DatabaseUrl(address)),
+        _ => Err("names no host".to_owned()),
     }
 }
 
@@ -285,6 +334,21 @@ mod tests {
         assert_eq!(shop.expect("an origin"), "https://shop.example");
         for wrong in ["*", "shop.example", "https://shop.example/path", "data:x"] {
             assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_from_a_file_is_part_of_the_address_and_never_shown() {
+        let secret = std::env::temp_dir().join(crate::clock::new_id().to_string());
+        std::fs::write(&secret, "p/w#1\n").expect("written");
+        let password = Secret::read(&secret.display().to_string()).expect("a secret");
+        std::fs::remove_file(&secret).expect("removed");
+        let url = with_password("postgres://u@h/d".to_owned(), Some(&password));
+        assert_eq!(url, "postgres://u:p%2Fw%231@h/d");
+        let url = database_url("postgres://u:hunter2@h/d").expect("an address");
+        assert!(!format!("{url:?}").contains("hunter2"));
+        for wrong in ["mysql://h/d", "postgres://", "postgres://h:port/d"] {
+            assert!(database_url(wrong).is_err(), "{wrong}");
         }
     }
 

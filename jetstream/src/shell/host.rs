@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::http::auth::Authenticator;
-use crate::http::health::Front;
+use crate::http::health::{self, Front};
 use crate::operating::metrics::Metrics;
 use crate::shell::config::ServeArgs;
+use crate::shell::parse;
 use crate::shell::service::{Running, Service, Surroundings};
 use crate::stream::broker;
 use crate::{http, telemetry};
@@ -43,7 +44,20 @@ impl Host {
         auth: Authenticator,
     ) -> Result<Self, String> {
         // The port first: it is what most often is taken, and nothing was begun yet.
-        let listener = listen(args.listen).await?;
+        Self::start_on(listen(args.listen).await?, services, args, broker, auth).await
+    }
+
+    /// As [`Host::start`], on a port that is open.
+    ///
+    /// # Errors
+    /// What is wrong, in one sentence.
+    pub async fn start_on(
+        listener: TcpListener,
+        services: &[Service],
+        args: &ServeArgs,
+        broker: jetstream::Context,
+        auth: Authenticator,
+    ) -> Result<Self, String> {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         // Health is answered while the services start.
         let front = Front::new(services.iter().map(|service| service.name).collect());
@@ -134,7 +148,11 @@ impl Host {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+/// Opens a port.
+///
+/// # Errors
+/// What is wrong with it, in one sentence.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address)
         .await
         .map_err(|error| match error.kind() {
@@ -145,6 +163,23 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
             }
             _ => format!("cannot listen on {address}: {error}; choose another with --listen"),
         })
+}
+
+/// Looks whether PostgreSQL answers, before anything else is begun.
+///
+/// # Errors
+/// What is wrong, in one sentence.
+pub async fn reach_databases(services: &[Service], args: &ServeArgs) -> Result<(), String> {
+    // Those that are still to be created are on the same server.
+    if !args.databases_are_given() {
+        return Ok(());
+    }
+    for service in services {
+        Database::reach(service.name, &args.location(service.name))
+            .await
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 async fn create_database(args: &ServeArgs, service: &Service) -> Result<(), String> {
@@ -159,8 +194,16 @@ async fn create_database(args: &ServeArgs, service: &Service) -> Result<(), Stri
 /// The whole `main` of a process with one service in it.
 #[must_use]
 pub fn main(service: Service) -> std::process::ExitCode {
-    use clap::Parser as _;
-    let args = Alone::parse();
+    let args = match parse::parse::<Alone>() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    if args.health_check {
+        return match health::check(args.serve.listen) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(error) => complain(service.name, &error),
+        };
+    }
     let run = async {
         let telemetry = telemetry::start(&args.serve.telemetry(service.name))?;
         let result = alone(service, args).await;
@@ -177,23 +220,37 @@ pub fn main(service: Service) -> std::process::ExitCode {
     }
 }
 
+/// What the program of a service takes, for those who list it.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Alone as clap::CommandFactory>::command()
+}
+
 #[derive(clap::Parser)]
-#[command(about = "One service of Ensemble, alone in its process")]
+#[command(version, about = "One service of Ensemble, alone in its process")]
 struct Alone {
     /// The broker, like nats://127.0.0.1:4222
     #[arg(long, env = "ENSEMBLE_NATS_URL")]
     nats_url: String,
+    /// Ask the process that listens on --listen whether it is ready, and end: for containers,
+    /// which have no other program to ask with
+    #[arg(long)]
+    health_check: bool,
     #[command(flatten)]
     serve: ServeArgs,
 }
 
 async fn alone(service: Service, args: Alone) -> Result<(), String> {
-    let broker = broker::connect(&args.nats_url, service.name)
+    // What can be wrong is looked at before anything is written.
+    let access = args.serve.access.access(&args.nats_url)?;
+    let listener = listen(args.serve.listen).await?;
+    reach_databases(&[service], &args.serve).await?;
+    let broker = broker::connect(&access, service.name)
         .await
         .map_err(|e| e.to_string())?;
     let auth = args.serve.authenticator().await?;
     let interrupted = interrupted();
-    let host = Host::start(&[service], &args.serve, broker, auth).await?;
+    let host = Host::start_on(listener, &[service], &args.serve, broker, auth).await?;
     tracing::info!(service = service.name, address = %host.address(), "serving");
     until_stopped(host, interrupted.map(Ok)).await
 }

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod host;
+pub mod parse;
 pub mod service;
 pub mod settings;
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
 use async_nats::jetstream;
+use async_nats::{ConnectOptions, Event};
+
+use crate::stream::access::{Access, Proof};
 
 /// A connection to the broker.
 pub type Context = jetstream::Context;
@@ -21,30 +23,69 @@ pub struct ConnectError {
     detail: String,
 }
 
-/// Connects to the broker. Once connected, it reconnects for ever, with a backoff.
+/// Where the inboxes of a user, or of a process without one, are. With permissions, nobody
+/// else may listen there.
+#[must_use]
+pub fn inbox(name: &str) -> String {
+    format!("_INBOX_{name}")
+}
+
+/// Connects to the broker. Once connected, it reconnects for ever, with a backoff. `name`
+/// names the connection, and the inboxes of one that has no user.
 ///
 /// # Errors
 /// When the first connection fails.
-pub async fn connect(url: &str, name: &str) -> Result<jetstream::Context, ConnectError> {
-    let client = ConnectOptions::new()
+pub async fn connect(
+    access: impl Into<Access>,
+    name: &str,
+) -> Result<jetstream::Context, ConnectError> {
+    let access = access.into();
+    let failed = |detail: String| ConnectError {
+        url: access.shown(),
+        detail,
+    };
+    let mut options = ConnectOptions::new()
         .name(format!("ensemble-{name}"))
+        .custom_inbox_prefix(inbox(access.user.as_deref().unwrap_or(name)))
         .connection_timeout(Duration::from_secs(3))
         .request_timeout(Some(Duration::from_secs(3)))
         // A half-open connection is noticed within two intervals.
         .ping_interval(Duration::from_secs(5))
         .reconnect_delay_callback(backoff)
-        .event_callback(|event| async move { tracing::info!(%event, "nats") })
-        .subscription_capacity(65_536)
-        .connect(url)
+        .event_callback(log)
+        .subscription_capacity(65_536);
+    options = match &access.proof {
+        Proof::None => options,
+        Proof::Password(user, password) => {
+            options.user_and_password(user.clone(), password.expose().to_owned())
+        }
+        Proof::Nkey(seed) => options.nkey(seed.expose().to_owned()),
+        Proof::Creds(creds) => options
+            .credentials(creds.expose())
+            .map_err(|error| failed(format!("--nats-creds-file has no credentials: {error}")))?,
+    };
+    if let Some(ca) = &access.ca {
+        options = options.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    if let Some((certificate, key)) = &access.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    let client = options
+        .connect(&access.url)
         .await
-        .map_err(|error| ConnectError {
-            url: url.to_owned(),
-            detail: error.to_string(),
-        })?;
+        .map_err(|error| failed(error.to_string()))?;
     Ok(jetstream::ContextBuilder::new()
         .timeout(Duration::from_secs(5))
         .ack_timeout(Duration::from_secs(5))
         .build(client))
+}
+
+async fn log(event: Event) {
+    match event {
+        // The broker says no: usually to something that this user may not do.
+        Event::ServerError(_) | Event::ClientError(_) => tracing::warn!(%event, "nats"),
+        event => tracing::info!(%event, "nats"),
+    }
 }
 
 fn backoff(attempts: usize) -> Duration {

@@ -146,6 +146,8 @@ pub struct LocalServer {
     pid: Pid,
     url: String,
     waiter: Option<std::thread::JoinHandle<()>>,
+    // Its configuration is somebody else's.
+    configured: bool,
     // Held as long as the folder is in use.
     _lock: File,
 }
@@ -165,6 +167,24 @@ impl LocalServer {
     /// # Errors
     /// When it cannot be started.
     pub fn start_on(program: &Path, folder: &Path, port: Option<u16>) -> Result<Self, ServerError> {
+        Self::start_as(program, folder, port, false)
+    }
+
+    /// As [`LocalServer::start`], with the configuration `nats.conf` that is in the folder.
+    /// Where it listens and keeps its store is overridden.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_configured(program: &Path, folder: &Path) -> Result<Self, ServerError> {
+        Self::start_as(program, folder, None, true)
+    }
+
+    fn start_as(
+        program: &Path,
+        folder: &Path,
+        port: Option<u16>,
+        configured: bool,
+    ) -> Result<Self, ServerError> {
         let unwritable = |error: std::io::Error| ServerError::Unwritable {
             path: folder.to_owned(),
             detail: error.to_string(),
@@ -174,13 +194,14 @@ impl LocalServer {
         // Before the leftover is touched: it may be the living server of somebody else.
         let lock = lock(&folder)?;
         end_leftover(&folder);
-        let (pid, waiter) = launch(program, &folder, port)?;
+        let (pid, waiter) = launch(program, &folder, port, configured)?;
         let mut server = Self {
             program: program.to_owned(),
             folder,
             pid,
             url: String::new(),
             waiter: Some(waiter),
+            configured,
             _lock: lock,
         };
         server.url = server.wait_until_ready()?;
@@ -205,7 +226,7 @@ impl LocalServer {
     pub fn restart(&mut self) -> Result<(), ServerError> {
         self.end();
         let port = self.url.rsplit(':').next().and_then(|p| p.parse().ok());
-        let (pid, waiter) = launch(&self.program, &self.folder, port)?;
+        let (pid, waiter) = launch(&self.program, &self.folder, port, self.configured)?;
         (self.pid, self.waiter) = (pid, Some(waiter));
         self.url = self.wait_until_ready()?;
         Ok(())
@@ -294,6 +315,7 @@ fn launch(
     program: &Path,
     folder: &Path,
     port: Option<u16>,
+    configured: bool,
 ) -> Result<(Pid, std::thread::JoinHandle<()>), ServerError> {
     let unwritable = |error: std::io::Error| ServerError::Unwritable {
         path: folder.to_owned(),
@@ -303,8 +325,29 @@ fn launch(
     let _ = std::fs::remove_dir_all(&ports);
     std::fs::create_dir_all(&ports).map_err(unwritable)?;
     let config = folder.join("nats.conf");
+    if configured {
+        return spawn(program, &config, &overrides(folder, port));
+    }
     std::fs::write(&config, configuration(folder, port)).map_err(unwritable)?;
-    spawn(program, &config)
+    spawn(program, &config, &[])
+}
+
+/// Flags go before what the configuration says.
+fn overrides(folder: &Path, port: Option<u16>) -> Vec<String> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let flags = [
+        ("-a", "127.0.0.1".to_owned()),
+        ("-p", port.map_or(-1, i32::from).to_string()),
+        ("-m", "-1".to_owned()),
+        ("-sd", path("store")),
+        ("-l", path("nats.log")),
+        ("-P", path("nats.pid")),
+        ("--ports_file_dir", path("ports")),
+    ];
+    let flags = flags.into_iter();
+    flags
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
 }
 
 fn configuration(folder: &Path, port: Option<u16>) -> String {
@@ -329,11 +372,16 @@ fn configuration(folder: &Path, port: Option<u16>) -> String {
 
 /// Starts the program on a thread that stays: the kernel ends it with the thread that
 /// started it, and nothing else may be that thread.
-fn spawn(program: &Path, config: &Path) -> Result<(Pid, std::thread::JoinHandle<()>), ServerError> {
+fn spawn(
+    program: &Path,
+    config: &Path,
+    flags: &[String],
+) -> Result<(Pid, std::thread::JoinHandle<()>), ServerError> {
     let mut command = Command::new(program);
     command
         .arg("-c")
         .arg(config)
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -37,7 +37,7 @@ impl ConsumerSpec {
         Self::new(step.name(), step::triggers(step, flows))
     }
 
-    fn config(&self, from: u64) -> consumer::pull::Config {
+    pub(crate) fn config(&self, from: u64) -> consumer::pull::Config {
         consumer::pull::Config {
             durable_name: Some(self.durable.clone()),
             filter_subjects: self.filters.clone(),
@@ -126,7 +126,7 @@ pub(crate) async fn create_consumer(
         .map_err(|error| ProvisionError(format!("consumer {}", spec.durable), error.to_string()))
 }
 
-fn stream_config(retention: Retention) -> stream::Config {
+pub(crate) fn stream_config(retention: Retention) -> stream::Config {
     stream::Config {
         name: catalog::STREAM.to_owned(),
         subjects: catalog::stream_subjects()
@@ -153,6 +153,12 @@ fn stream_config(retention: Retention) -> stream::Config {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot provision {0}: {1}")]
 pub struct ProvisionError(String, String);
+
+impl ProvisionError {
+    pub(crate) fn new(what: String, error: &dyn std::fmt::Display) -> Self {
+        Self(what, error.to_string())
+    }
+}
 
 /// What there is on a broker, whoever created it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
