@@ -43,7 +43,8 @@ pub struct Telemetry {
 /// When the endpoint is not a valid address, or logging was started before.
 pub fn start(options: &Options) -> Result<Telemetry, String> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new("info,async_nats=warn,sqlx=warn,sea_orm_migration=warn")
+        // What the client of the broker has to say, it says to the connection, which logs it.
+        EnvFilter::new("info,async_nats=off,sqlx=warn,sea_orm_migration=warn")
     });
     let logs = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
