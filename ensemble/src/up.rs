@@ -59,6 +59,13 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
 }
 
 async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
+    // What can be wrong is looked at before anything is written.
+    let listener = host::listen(args.serve.listen).await?;
+    host::reach_databases(services, &args.serve).await?;
+    let (given, program) = match &args.nats_url {
+        Some(url) => (Some(connect(&args, url).await?), None),
+        None => (None, Some(find_server(&args)?)),
+    };
     let auth = args.serve.authenticator().await?;
     let key = match args.serve.takes_development_tokens() {
         true => Some(DevelopmentKey::of(&args.serve.data_dir)?),
@@ -69,19 +76,19 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
         }
         false => None,
     };
-    let mut server = match &args.nats_url {
-        Some(_) => None,
-        None => Some(start_server(&args)?),
+    let mut server = match &program {
+        Some(program) => Some(start_server(&args, program)?),
+        None => None,
     };
     let nats_url = match (&args.nats_url, &server) {
         (Some(url), _) => url.clone(),
         (None, Some(server)) => server.url().to_owned(),
         (None, None) => return Err("there is no broker".to_owned()),
     };
-    let access = args.serve.access.access(&nats_url)?;
-    let broker = broker::connect(&access, "up")
-        .await
-        .map_err(|e| e.to_string())?;
+    let broker = match given {
+        Some(broker) => broker,
+        None => connect(&args, &nats_url).await?,
+    };
     // A subset runs beside others, whose consumers are not ours to provision.
     if args.services.is_empty() {
         let settings = args.serve.settings();
@@ -93,7 +100,7 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
         tokio::spawn(Guard::new(broker.clone(), Retention::default(), consumers).run());
     }
     let mut interrupted = std::pin::pin!(host::interrupted());
-    let host = Host::start(services, &args.serve, broker.clone(), auth).await?;
+    let host = Host::start_on(listener, services, &args.serve, broker.clone(), auth).await?;
     let running = Running {
         nats_url,
         http_url: format!("http://{}", host.address()),
@@ -147,9 +154,18 @@ async fn keep_running(server: Option<&mut LocalServer>) -> String {
     }
 }
 
-fn start_server(args: &Args) -> Result<LocalServer, String> {
-    let program = local_server::find(args.nats_server.as_deref()).map_err(|e| e.to_string())?;
-    LocalServer::start(&program, &args.serve.data_dir.join("nats")).map_err(|e| e.to_string())
+async fn connect(args: &Args, url: &str) -> Result<broker::Context, String> {
+    let access = args.serve.access.access(url)?;
+    let broker = broker::connect(&access, "up").await;
+    broker.map_err(|e| e.to_string())
+}
+
+fn find_server(args: &Args) -> Result<PathBuf, String> {
+    local_server::find(args.nats_server.as_deref()).map_err(|e| e.to_string())
+}
+
+fn start_server(args: &Args, program: &Path) -> Result<LocalServer, String> {
+    LocalServer::start(program, &args.serve.data_dir.join("nats")).map_err(|e| e.to_string())
 }
 
 fn chosen(names: &[String]) -> Result<Vec<Service>, String> {
