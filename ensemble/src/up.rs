@@ -52,10 +52,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), String> {
     let services = chosen(&args.services)?;
-    let telemetry = telemetry::start(&args.serve.telemetry("ensemble"))?;
-    let result = serve(args, &services).await;
-    telemetry.stop().await;
-    result
+    telemetry::start(args.serve.log_format())?;
+    serve(args, &services).await
 }
 
 async fn serve(args: Args, services: &[Service]) -> Result<(), String> {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::step::Route;
-use crate::{CouponId, Flow, Malformed, Money, OrderId, ProductId, Step, StepSet, UserId, wire};
+use crate::{
+    CouponId, EventId, Flow, Malformed, Money, OrderId, ProductId, Step, StepSet, UserId, wire,
+};
 
 /// An order, as every event of it says. Immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +131,22 @@ impl OrderContext {
     #[must_use]
     pub fn encoded(&self) -> Bytes {
         self.encoded.clone()
+    }
+
+    /// The needed steps with the ids of the events that say that they succeeded: each is
+    /// caused by the order, or in the sequential flow by the success before it.
+    pub fn success_ids(&self) -> impl Iterator<Item = (Step, EventId)> {
+        let created = EventId::created(self.order_id);
+        let mut before = created;
+        self.needed.iter().map(move |step| {
+            let cause = match self.flow {
+                Flow::Parallel => created,
+                Flow::Sequential => before,
+            };
+            let taken = &step.entry().taken;
+            before = EventId::derived(cause, taken.writer, taken.subject, 1);
+            (step, before)
+        })
     }
 
     /// Flow and needed steps.

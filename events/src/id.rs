@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::Malformed;
+use crate::{Malformed, catalog};
 
 macro_rules! uuid_id {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -73,6 +73,14 @@ uuid_id! {
 }
 
 impl EventId {
+    /// The id of the event that says that an order was placed. It follows from the order's
+    /// id, so who knows an order knows the ids of what follows from it.
+    #[must_use]
+    pub fn created(order: OrderId) -> Self {
+        let created = &catalog::ORDER_CREATED;
+        Self::derived(Self(order.0), created.writer, created.subject, 1)
+    }
+
     /// The id of an event that was caused by another event.
     ///
     /// It follows from its arguments, so deciding again gives the same id: a

@@ -56,6 +56,13 @@ pub fn wall() -> i64 {
     since.map_or(0, millis) + crate::failpoint::clock_offset()
 }
 
+/// This machine's wall clock, as fine as it goes: for what is only shown.
+#[must_use]
+#[allow(clippy::disallowed_methods)] // the one place
+pub fn moment() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 /// A new id: `UUIDv7`, so that ids sort by time.
 #[must_use]
 #[allow(clippy::disallowed_methods)] // the one place

@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use events::body::Reason;
-use events::{body, catalog};
+use events::{EventId, Step, body, catalog};
 use futures::future::BoxFuture;
 use jetstream::http::intake::{Commands, Decided};
 use jetstream::operating::metrics::Ending;
+use jetstream::telemetry::SpanRef;
 use jetstream::{Delivery, Emission, Fault, Settings, Tx, clock};
 
 use crate::domain::pricing::{self, Request, Wrong};
-use crate::domain::{Order, Rules, Say};
+use crate::domain::{Flag, Order, Rules, Say};
 use crate::store::orders::Placed;
 use crate::store::{known, orders};
 
@@ -98,8 +99,7 @@ impl Placing {
                      order, traceparent, ..
                  }| {
                     let body = body::plain(&order.context);
-                    Emission::of_order_from_outside(&catalog::ORDER_CREATED, &order.context, body)
-                        .traced(traceparent)
+                    Emission::of_new_order(&order.context, body).traced(traceparent)
                 },
             )
             .collect();
@@ -129,16 +129,57 @@ pub(crate) fn rules(settings: &Settings) -> Rules {
     }
 }
 
-/// What an order says because of an event.
-pub(crate) fn because(order: &Order, say: &Say, cause: &Delivery) -> Emission {
+/// What an order says because of an event: the answer of a step.
+pub(crate) fn because(order: &Order, say: &Say, step: Step, cause: &Delivery) -> Emission {
     let (entry, body, attempt) = words(order, say);
-    Emission::of_order(entry, &order.context, body, cause, attempt).ending(ending(order, say))
+    let emission =
+        Emission::of_order(entry, &order.context, body, cause, attempt).ending(ending(order, say));
+    match decides(say) {
+        true => emission.joining(step.name(), || {
+            let mut joined = joined(order);
+            joined.retain(|(name, _)| *name != step.name());
+            joined.push((step.name(), cause.envelope.id));
+            joined
+        }),
+        false => emission,
+    }
 }
 
-/// What an order says because of a person or a timer.
-pub(crate) fn from_outside(order: &Order, say: &Say) -> Emission {
+/// What an order says because of a person or a timer, in the trace of the order.
+pub(crate) fn from_outside(
+    order: &Order,
+    say: &Say,
+    trace: Option<SpanRef>,
+    set_off_by: &'static str,
+) -> Emission {
     let (entry, body, _) = words(order, say);
-    Emission::of_order_from_outside(entry, &order.context, body).ending(ending(order, say))
+    let emission = Emission::of_order_from_outside(entry, &order.context, body)
+        .continuing(trace, set_off_by)
+        .ending(ending(order, say));
+    match decides(say) {
+        true => emission.joining(set_off_by, || joined(order)),
+        false => emission,
+    }
+}
+
+/// Whether this is the decision about the order; asking again is none.
+fn decides(say: &Say) -> bool {
+    match say {
+        Say::Confirmed => true,
+        Say::Canceled(canceled) => canceled.attempt == 1,
+        Say::Compensated | Say::CompensationFailed(_) => false,
+    }
+}
+
+/// The steps that have succeeded by now, with the events that said so. Until an order is
+/// decided its flags know nothing else, but for the answer that decides it.
+fn joined(order: &Order) -> Vec<(&'static str, EventId)> {
+    let succeeded = |step: &Step| order.flags.get(step) == Some(&Flag::Succeeded);
+    let successes = order.context.success_ids();
+    successes
+        .filter(|(step, _)| succeeded(step))
+        .map(|(step, id)| (step.name(), id))
+        .collect()
 }
 
 /// The event that an order says.

@@ -92,7 +92,7 @@ impl Join {
                 .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
             emissions.extend(
                 said.iter()
-                    .map(|say| placing::because(order, say, delivery)),
+                    .map(|say| placing::because(order, say, step, delivery)),
             );
         }
         let changed = |order: &&Order| loaded.get(&order.context.order_id) != Some(&order.version);

@@ -66,14 +66,17 @@ async fn ring(shell: Shell) -> Result<(), Fault> {
 async fn ring_for(shell: &Shell, ids: Vec<OrderId>) -> Result<(), Fault> {
     let rules = placing::rules(shell.settings());
     let tx = shell.backstage().begin().await?;
-    let mut due = orders::load(&tx, ids).await?;
+    let mut due = orders::load(&tx, ids.iter().copied()).await?;
+    let traces = orders::traces(&tx, shell, ids).await?;
     let loaded: BTreeMap<_, _> = due.iter().map(|(id, order)| (*id, order.version)).collect();
     let mut emissions = Vec::new();
     for order in due.values_mut() {
         let said = order
             .hear(Input::Due, tx.now(), &rules)
             .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
-        emissions.extend(said.iter().map(|say| placing::from_outside(order, say)));
+        let trace = traces.get(&order.context.order_id).copied();
+        let say = |say| placing::from_outside(order, say, trace, "deadline");
+        emissions.extend(said.iter().map(say));
     }
     let changed = due
         .iter()

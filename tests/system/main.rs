@@ -38,4 +38,5 @@ mod spoiled;
 mod stories;
 mod timeline;
 mod tokens;
+mod traces;
 mod up;

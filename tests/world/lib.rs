@@ -7,12 +7,14 @@
 
 mod check;
 mod client;
+mod collector;
 mod deployment;
 mod following;
 mod postgres;
 mod process;
 mod replaying;
 mod shop;
+mod spans;
 mod story;
 mod system;
 
@@ -33,12 +35,14 @@ use jetstream::{Database, Service, Settings};
 use tempfile::TempDir;
 
 pub use client::{Answer, Client, Site};
+pub use collector::{Collector, Span, hang_together};
 pub use deployment::{Deployment, repository};
 pub use following::{Change, Events, Socket};
 pub use postgres::{database_url, forget_databases};
 pub use process::{Finished, Process, Signal, nats_servers_on};
 pub use replaying::{captures, replayed};
 pub use shop::Shop;
+pub use spans::span_tree;
 pub use story::story;
 pub use system::System;
 

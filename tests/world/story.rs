@@ -13,6 +13,7 @@
 //!
 //! That the cause was one of those is checked.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use events::catalog::Kind;
@@ -41,6 +42,15 @@ pub fn story(recorded: &[Recorded]) -> String {
     let mut text = String::new();
     write_children(&mut text, &told, None, 0);
     text
+}
+
+/// Where each event of an order hangs, and the note for one whose cause depends on who is
+/// faster.
+pub(crate) fn placed(recorded: &[Recorded]) -> BTreeMap<EventId, (Option<EventId>, &'static str)> {
+    let events: Vec<&Envelope> = recorded.iter().map(|event| &event.envelope).collect();
+    let told = events.iter().map(|event| place(event, &events));
+    told.map(|told| (told.event.id, (told.under, told.note)))
+        .collect()
 }
 
 fn write_children(text: &mut String, told: &[Told<'_>], of: Option<EventId>, depth: usize) {

@@ -9,6 +9,7 @@ use crate::hearing::participant;
 use crate::hearing::subscription::{Proof, Subscription};
 use crate::saying::outbox;
 use crate::saying::outbox::Committed;
+use crate::telemetry::Tracer;
 
 /// An event and the subscription that it belongs to.
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ pub(crate) struct Work {
     pub(crate) consumer: String,
     pub(crate) database: Database,
     pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) tracer: Tracer,
 }
 
 impl Work {

@@ -21,6 +21,7 @@ use crate::hearing::dead_letter::{self, DeadLetter, Origin};
 use crate::hearing::pull::{Pull, answer, place};
 use crate::operating::metrics::Meters;
 use crate::saying::relay::{Relay, TURN};
+use crate::telemetry;
 
 // What is handled well inside `ack_wait`, and fills a transaction.
 const BATCH: usize = 256;
@@ -140,7 +141,7 @@ impl Consumer {
     /// Handles one message of a batch that failed. While it fails, it is given back for a
     /// while, so that others pass it; when it has failed too often, it is a dead letter.
     async fn handle_alone(&self, pulled: Pulled) {
-        let alone = [pulled];
+        let (alone, from) = ([pulled], clock::moment());
         let fault = match self.until_decided(&alone).await {
             Outcome::Done => return self.ack_all(&alone).await,
             Outcome::Stopped => return,
@@ -152,12 +153,16 @@ impl Consumer {
             Fault::Permanent(_) => None,
             _ => self.count_failure(envelope).await,
         };
-        match times.and_then(|times| PAUSES.get(times - 1).map(|pause| (times, *pause))) {
+        let again = times.and_then(|times| PAUSES.get(times - 1).map(|pause| (times, *pause)));
+        let (tracer, name) = (&self.work.tracer, &self.work.consumer);
+        tracer.failed(name, &item.delivery, &fault, from, again.is_none());
+        match again {
             Some((times, pause)) => {
                 self.meters().retried.inc();
                 let (id, order) = (envelope.id, envelope.correlation);
+                let trace_id = trace_id(envelope);
                 tracing::warn!(
-                    consumer = self.work.consumer, event.id = %id, order.id = %order, %fault, times,
+                    consumer = self.work.consumer, event.id = %id, order.id = %order, trace_id, %fault, times,
                     "an event could not be handled; it is tried again"
                 );
                 let again = AckKind::Nak(Some(jittered(pause)));
@@ -186,6 +191,9 @@ impl Consumer {
     /// away it waits, with backoff.
     async fn until_decided(&self, batch: &[Pulled]) -> Outcome {
         let items: Vec<Item> = batch.iter().map(|pulled| pulled.item.clone()).collect();
+        let heard: Vec<_> = items.iter().map(|item| &item.delivery).collect();
+        let (tracer, name) = (&self.work.tracer, &self.work.consumer);
+        let from = clock::moment();
         let mut away = Pause::default();
         let mut conflicts = 0;
         loop {
@@ -198,6 +206,7 @@ impl Consumer {
                         self.heard_until.store(time, Ordering::Relaxed);
                     }
                     failpoint::reach(Point::Committed).await;
+                    tracer.processed(name, &heard, &committed, from);
                     self.relay.publish(committed);
                     return Outcome::Done;
                 }
@@ -216,7 +225,10 @@ impl Consumer {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(conflicts)).await;
                 }
-                _ => return Outcome::Failed(fault),
+                _ => {
+                    tracer.rolled_back(name, &heard, &fault, from);
+                    return Outcome::Failed(fault);
+                }
             }
         }
     }
@@ -251,8 +263,12 @@ impl Consumer {
             self.meters().redelivered.inc();
             failpoint::note("redelivered", 1);
         }
+        let heard = self
+            .work
+            .tracer
+            .hear(&envelope, &self.work.consumer, place.deliveries);
         Ok(Some(Item {
-            delivery: Delivery::new(envelope, place.sequence),
+            delivery: Delivery::new(envelope, place.sequence).traced(heard),
             subscription: index,
         }))
     }
@@ -287,6 +303,7 @@ impl Consumer {
             subject = message.subject.as_str(),
             event.id = envelope.map(|e| e.id.to_string()),
             order.id = envelope.map(|e| e.correlation.to_string()),
+            trace_id = envelope.and_then(trace_id),
             %fault, attempts,
             "an event could not be handled and is a dead letter now"
         );
@@ -346,6 +363,13 @@ fn take_ready(pull: &mut Pull, batch: &mut Vec<Message>) {
             None => return,
         }
     }
+}
+
+fn trace_id(envelope: &Envelope) -> Option<&str> {
+    envelope
+        .traceparent
+        .as_deref()
+        .and_then(telemetry::trace_id)
 }
 
 fn letter(

@@ -17,6 +17,7 @@ use crate::fault::Fault;
 use crate::hearing::batch::{Item, Work};
 use crate::operating::audit;
 use crate::saying::outbox::Committed;
+use crate::telemetry;
 
 /// Where a letter comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,9 +216,11 @@ pub(crate) async fn redrive(
     letter: &DeadLetter,
     resolution: Resolution<'_>,
 ) -> Result<Redriven, Fault> {
+    let from = clock::moment();
     let tx = work.database.begin().await?;
     take(&tx, letter, "REDRIVEN").await?;
     audit(&tx, letter, "redrive", "REDRIVEN", resolution).await?;
+    let mut redriven = None;
     let emissions = match letter.origin {
         Origin::Outbox => {
             let sql = "UPDATE outbox SET refused = '' WHERE event_id = $1";
@@ -237,7 +240,10 @@ pub(crate) async fn redrive(
                 .position(|subscription| subscription.hears(&letter.subject))
                 .ok_or_else(|| Fault::Permanent("no subscription hears it".to_owned()))?;
             let sequence = u64::try_from(letter.stream_sequence).unwrap_or(0);
-            let delivery = Delivery::new(envelope, sequence);
+            let name = format!("{} redrive", work.consumer);
+            let heard = work.tracer.hear(&envelope, &name, 1);
+            let delivery = Delivery::new(envelope, sequence).traced(heard);
+            redriven = Some(delivery.clone());
             work.decide(
                 &tx,
                 &[Item {
@@ -251,6 +257,11 @@ pub(crate) async fn redrive(
     let decided = crate::saying::outbox::append(&tx, emissions).await?;
     if !resolution.dry_run {
         tx.commit().await?;
+        if let Some(delivery) = redriven {
+            let asked = telemetry::request::here();
+            work.tracer
+                .redriven(&work.consumer, &delivery, &decided, asked, from);
+        }
     }
     Ok(Redriven { decided })
 }

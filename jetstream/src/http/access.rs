@@ -8,11 +8,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use events::UserId;
-use tracing::Instrument as _;
 
+use crate::clock;
 use crate::operating::metrics::Metrics;
 use crate::saying::relay;
-use crate::{clock, telemetry};
+use crate::shell::Shell;
+use crate::telemetry::Tracer;
+use crate::telemetry::request::{self, Answered};
 
 /// Names a request, in its answer and in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,14 +34,11 @@ impl Who {
 struct By(Arc<OnceLock<&'static str>>);
 
 /// Notes that a service answers.
-pub(crate) async fn by(
-    State(service): State<&'static str>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn by(State(shell): State<Shell>, request: Request, next: Next) -> Response {
     if let Some(by) = request.extensions().get::<By>() {
-        let _ = by.0.set(service);
+        let _ = by.0.set(shell.name());
     }
+    request::served_by(shell.tracer());
     next.run(request).await
 }
 
@@ -49,6 +48,8 @@ pub(crate) struct Recorder {
     pub(crate) metrics: Metrics,
     /// Who answers what belongs to no service.
     pub(crate) process: &'static str,
+    /// Where the spans go of what belongs to no service.
+    pub(crate) tracer: Tracer,
 }
 
 /// Whether it is asked so often, by machines, that a line for each would hide the others.
@@ -78,29 +79,26 @@ async fn logged(recorder: &Recorder, mut request: Request, next: Next, id: &str)
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
-    let span = tracing::info_span!(
-        "request",
-        otel.name = format!("{method} {route}"),
-        otel.kind = "server",
-        http.request.method = %method,
-        http.route = route,
-        url.path = request.uri().path(),
-        request_id = id,
-    );
+    let path = request.uri().clone();
     let parent = request.headers().get(relay::TRACEPARENT);
-    if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
-        telemetry::follow(&span, parent);
-    }
+    let parent = parent.and_then(|value| value.to_str().ok());
+    let begun = request::Request::begin(&recorder.tracer, id, parent);
     let who = Who::default();
     let by = By::default();
     request.extensions_mut().insert(who.clone());
     request.extensions_mut().insert(by.clone());
-    let response = next.run(request).instrument(span).await;
+    let response = begun.answer(next.run(request)).await;
     let service = by.0.get().copied().unwrap_or(recorder.process);
     let (status, took) = (response.status().as_u16(), started.elapsed());
     recorder
         .metrics
         .answered(service, &method, route, status, took);
+    begun.end(&Answered {
+        method: method.as_str(),
+        route,
+        path: path.path(),
+        status,
+    });
     tracing::info!(
         %method,
         route,
@@ -108,6 +106,7 @@ async fn logged(recorder: &Recorder, mut request: Request, next: Next, id: &str)
         duration_ms = took.as_secs_f64() * 1000.0,
         user = who.0.get().map_or("", UserId::as_str),
         request_id = id,
+        trace_id = begun.trace_id(),
         "answered"
     );
     response

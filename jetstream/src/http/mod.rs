@@ -42,6 +42,7 @@ use crate::operating;
 use crate::operating::metrics::Metrics;
 use crate::shell::Shell;
 use crate::shell::settings::Settings;
+use crate::telemetry;
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -59,17 +60,19 @@ pub(crate) fn router(
         [alone] => alone.name(),
         _ => "all",
     };
+    let tracer = shells.first().map(|shell| shell.tracer().clone());
     let mut router = process::routes(shells.clone(), document, metrics).router();
     if !shells.is_empty() {
         router = router.merge(operating::routes::routes(shells).router());
     }
     for (shell, routes) in services {
-        let routes = routes.layer(from_fn_with_state(shell.name(), access::by));
+        let routes = routes.layer(from_fn_with_state(shell, access::by));
         router = router.merge(routes);
     }
     let recorder = Recorder {
         metrics: metrics.clone(),
         process,
+        tracer: tracer.unwrap_or_default(),
     };
     let gate = Gate::new(&settings.limits);
     let router = router

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::fault::Fault;
+use crate::telemetry;
 
 /// The media type of a problem.
 pub(crate) const MEDIA: &str = "application/problem+json";
@@ -109,7 +110,8 @@ impl Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         // The one place where a fault meets a client: it is logged here, and only here.
-        tracing::warn!(%fault, "a request failed");
+        let (request_id, trace_id) = telemetry::request::names();
+        tracing::warn!(%fault, request_id, trace_id, "a request failed");
         match fault {
             Fault::Fenced(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

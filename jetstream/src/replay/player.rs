@@ -30,6 +30,7 @@ use crate::saying::outbox;
 use crate::shell::service::Service;
 use crate::shell::settings::Settings;
 use crate::stream::history::Recorded;
+use crate::telemetry::Tracer;
 
 // Events to which nothing was said share a transaction.
 const TOGETHER: usize = 256;
@@ -152,6 +153,7 @@ impl<'a> Player<'a> {
                 consumer: service.name.to_owned(),
                 database: database.clone(),
                 subscriptions,
+                tracer: Tracer::default(),
             },
             part,
             silent_of,

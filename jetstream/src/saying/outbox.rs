@@ -10,12 +10,15 @@ use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Emission;
 use crate::fault::Fault;
+use crate::telemetry::{SpanRef, Trace};
 
 /// An event that has committed and is to be published.
 #[derive(Debug, Clone)]
 pub(crate) struct Committed {
     pub(crate) envelope: Envelope,
     pub(crate) turn: String,
+    /// Its place in its trace; none: it is not sampled.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 // `place`: 1 for the first of the events that are appended together.
@@ -59,7 +62,7 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
             said.aggregate.as_str().into(),
             said.correlation.into(),
             said.causation.map_or(Uuid::nil(), |id| id.0).into(),
-            said.traceparent.as_deref().unwrap_or_default().into(),
+            kept_trace(said).into(),
             turn(said).into(),
             tx.now().into(),
             said.body.to_vec().into(),
@@ -186,7 +189,34 @@ fn turn(emission: &Emission) -> String {
     turn.unwrap_or_default()
 }
 
+/// What a row keeps of the trace: the context of the event, and the parent of its span,
+/// which a sweep records when it publishes the event.
+fn kept_trace(said: &Emission) -> String {
+    let Some(trace) = &said.trace else {
+        return String::new();
+    };
+    let (here, parent) = trace.of_event(said.id);
+    let mut kept = here.traceparent();
+    if let Some(parent) = parent {
+        kept += &format!("-{:016x}", parent.span);
+    }
+    kept
+}
+
+fn read_trace(kept: &str) -> (Option<String>, Option<Box<Trace>>) {
+    const TRACEPARENT: usize = 55;
+    let traceparent = kept.get(..TRACEPARENT).map(str::to_owned);
+    let here = traceparent.as_deref().and_then(SpanRef::parse);
+    let parent = kept.get(TRACEPARENT + 1..);
+    let parent = parent.and_then(|span| u64::from_str_radix(span, 16).ok());
+    let trace = here.zip(parent);
+    let trace = trace.map(|(here, parent)| Trace::in_span(here.beside(parent)));
+    (traceparent, trace)
+}
+
 fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
+    let traceparent = emission.trace.as_ref();
+    let traceparent = traceparent.map(|trace| trace.of_event(emission.id).0.traceparent());
     Committed {
         turn: turn(&emission),
         envelope: Envelope {
@@ -197,9 +227,10 @@ fn number(emission: Emission, pseq: i64, now: i64) -> Committed {
             causation: emission.causation,
             time: now,
             pseq,
-            traceparent: emission.traceparent,
+            traceparent,
             body: emission.body,
         },
+        trace: emission.trace,
     }
 }
 
@@ -211,7 +242,8 @@ fn read(row: &QueryResult) -> Result<Committed, Fault> {
         ))
     })?;
     let causation: Uuid = row.try_get("", "causation")?;
-    let traceparent: String = row.try_get("", "traceparent")?;
+    let kept: String = row.try_get("", "traceparent")?;
+    let (traceparent, trace) = read_trace(&kept);
     let body: Vec<u8> = row.try_get("", "body")?;
     Ok(Committed {
         turn: row.try_get("", "turn")?,
@@ -223,8 +255,9 @@ fn read(row: &QueryResult) -> Result<Committed, Fault> {
             causation: (!causation.is_nil()).then_some(EventId(causation)),
             time: row.try_get("", "decided_at")?,
             pseq: row.try_get("", "pseq")?,
-            traceparent: (!traceparent.is_empty()).then_some(traceparent),
+            traceparent,
             body: Bytes::from(body),
         },
+        trace,
     })
 }

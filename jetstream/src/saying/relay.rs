@@ -6,9 +6,9 @@
 //! a sweep takes up. Both may publish the same event: it has the same message id, and
 //! its consumers know it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
 use async_nats::jetstream::message::PublishMessage;
@@ -17,13 +17,14 @@ use events::envelope::CONTENT_TYPE;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::millis;
+use crate::clock::{self, millis};
 use crate::database::Database;
 use crate::failpoint::{self, Point};
 use crate::hearing::dead_letter;
 use crate::saying::outbox::{self, Committed};
 use crate::saying::window::{Landed, NotSent, WINDOW, Window};
 use crate::tasks::Tasks;
+use crate::telemetry::{self, Tracer};
 
 /// The header that says flow and needed steps, so that an event that is not a
 /// consumer's turn need not be decoded.
@@ -46,6 +47,7 @@ const SWEEP_BATCH: i64 = 1000;
 pub(crate) struct Relay {
     queue: mpsc::Sender<Vec<Committed>>,
     in_flight: InFlight,
+    tracer: Tracer,
 }
 
 // Numbers of the rows that the publisher of this process has in hand.
@@ -58,6 +60,7 @@ impl Relay {
         client: Client,
         database: Database,
         suspect: Arc<Notify>,
+        tracer: Tracer,
         tasks: &Tasks,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(QUEUE);
@@ -66,6 +69,7 @@ impl Relay {
         let relay = Self {
             queue,
             in_flight: in_flight.clone(),
+            tracer: tracer.clone(),
         };
         let stop = tasks.stopping();
         let publisher = Publisher {
@@ -75,6 +79,8 @@ impl Relay {
             in_flight: in_flight.clone(),
             highest: 0,
             suspect,
+            tracer,
+            traced: HashMap::new(),
         };
         tasks.spawn("publisher", publisher.run(incoming, stop.clone()));
         tasks.spawn("marker", mark(database.clone(), to_mark, in_flight));
@@ -85,6 +91,7 @@ impl Relay {
     /// Publishes what has just committed. Never waits: when the window is full, or the
     /// process ends, the sweep finds the rows.
     pub(crate) fn publish(&self, events: Vec<Committed>) {
+        self.tracer.decided(&events);
         if events.is_empty() || self.in_hand() >= IN_HAND {
             return;
         }
@@ -162,6 +169,9 @@ struct Publisher {
     highest: u64,
     // Told when the broker's numbers fall back: its store was set back.
     suspect: Arc<Notify>,
+    tracer: Tracer,
+    // Sampled events in the window, and since when: their spans end with the answer.
+    traced: HashMap<i64, (Committed, SystemTime)>,
 }
 
 impl Publisher {
@@ -199,20 +209,32 @@ impl Publisher {
         }
     }
 
-    async fn send(&self, window: &mut Window, event: Committed) {
+    async fn send(&mut self, window: &mut Window, event: Committed) {
+        let from = clock::moment();
         let envelope = &event.envelope;
         let (pseq, subject) = (envelope.pseq, envelope.entry.subject);
         let headers = headers(&event, &envelope.id.to_string());
         let sent = window.send(pseq, subject, headers, envelope.encode()).await;
         match sent {
-            Ok(()) => return,
+            Ok(()) => {
+                if event.trace.is_some() {
+                    self.traced.insert(pseq, (event, from));
+                }
+                return;
+            }
             // The sweep says it again.
             Err(NotSent::Away) => {}
             Err(NotSent::Never(reason)) => {
-                let id = envelope.id;
+                let (id, order) = (envelope.id, envelope.correlation);
+                let trace_id = envelope
+                    .traceparent
+                    .as_deref()
+                    .and_then(telemetry::trace_id);
                 tracing::error!(
-                    event.id = %id, subject, reason, "the broker will never take this event"
+                    event.id = %id, order.id = %order, trace_id, subject, reason,
+                    "the broker will never take this event"
                 );
+                self.tracer.published(&event, from, Some(&reason));
                 if let Err(fault) = dead_letter::refuse(&self.database, &event, &reason).await {
                     tracing::warn!(%fault, "a refused event could not be kept; it is tried again");
                 }
@@ -239,6 +261,9 @@ impl Publisher {
                     self.highest = sequence.max(self.highest);
                     // The marker takes it out of hand once it is marked.
                     let _ = self.acked.send(Acked(pseq));
+                    if let Some((event, from)) = self.traced.remove(&pseq) {
+                        self.tracer.published(&event, from, None);
+                    }
                     meters.published.inc();
                 }
                 Landed::Unknown { pseq, why } => unknown.push((pseq, why)),
@@ -252,6 +277,9 @@ impl Publisher {
                 why,
                 "events were not published; they are tried again"
             );
+            for (pseq, _) in &unknown {
+                self.traced.remove(pseq);
+            }
             out_of_hand(&self.in_flight, unknown.iter().map(|(pseq, _)| *pseq));
         }
     }

@@ -14,6 +14,7 @@ use crate::http::auth::{Authenticator, DevelopmentKey};
 use crate::http::limits::{Limits, Rate};
 use crate::shell::settings::Settings;
 use crate::stream::access::{AccessArgs, Secret};
+use crate::telemetry;
 
 /// Flags that every process with services in it has; each has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -199,14 +200,21 @@ impl ServeArgs {
             .is_some_and(|DatabaseUrl(url)| url.contains("{service}"))
     }
 
-    /// Logs and traces.
+    /// Where traces go, and which.
     #[must_use]
-    pub fn telemetry(&self, name: &str) -> crate::telemetry::Options {
-        crate::telemetry::Options {
-            name: name.to_owned(),
+    pub fn traces(&self) -> telemetry::Options {
+        telemetry::Options {
             otlp: self.otlp.clone(),
             sampling: self.sampling,
-            json: self.log_json,
+        }
+    }
+
+    /// How the log is written.
+    #[must_use]
+    pub fn log_format(&self) -> telemetry::Format {
+        match self.log_json {
+            true => telemetry::Format::Json,
+            false => telemetry::Format::Text,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::shell::config::ServeArgs;
 use crate::shell::parse;
 use crate::shell::service::{Running, Service, Surroundings};
 use crate::stream::broker;
+use crate::telemetry::Tracer;
 use crate::{http, telemetry};
 
 /// How long the services have to finish what they have begun.
@@ -59,6 +60,10 @@ impl Host {
         auth: Authenticator,
     ) -> Result<Self, String> {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
+        // What is wrong with the endpoint is said before anything is begun.
+        let traces = args.traces();
+        let tracers = services.iter().map(|s| Tracer::start(s.name, &traces));
+        let tracers = tracers.collect::<Result<Vec<_>, _>>()?;
         // Health is answered while the services start.
         let front = Front::new(services.iter().map(|service| service.name).collect());
         let stop = CancellationToken::new();
@@ -71,13 +76,14 @@ impl Host {
         });
         let metrics = Metrics::default();
         let mut running = Vec::with_capacity(services.len());
-        for service in services {
+        for (service, tracer) in services.iter().zip(tracers) {
             let surroundings = Surroundings {
                 settings: args.settings(),
                 location: args.location(service.name),
                 broker: broker.clone(),
                 auth: auth.clone(),
                 metrics: metrics.clone(),
+                tracer,
             };
             let started = match create_database(args, service).await {
                 Ok(()) => service.start(surroundings).await.map_err(|e| e.to_string()),
@@ -205,10 +211,8 @@ pub fn main(service: Service) -> std::process::ExitCode {
         };
     }
     let run = async {
-        let telemetry = telemetry::start(&args.serve.telemetry(service.name))?;
-        let result = alone(service, args).await;
-        telemetry.stop().await;
-        result
+        telemetry::start(args.serve.log_format())?;
+        alone(service, args).await
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

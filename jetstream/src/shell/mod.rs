@@ -33,6 +33,7 @@ use crate::saying::outbox::{self, Committed};
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
 use crate::tasks::Tasks;
+use crate::telemetry::{SpanRef, Tracer};
 
 /// What a running service works with; cheap to clone.
 #[derive(Clone)]
@@ -127,6 +128,18 @@ impl Shell {
     #[must_use]
     pub fn broker(&self) -> &jetstream::Context {
         &self.0.broker
+    }
+
+    /// Where the service's spans go.
+    pub(crate) fn tracer(&self) -> &Tracer {
+        &self.0.work.tracer
+    }
+
+    /// The trace of an order, by the `traceparent` of the request that placed it; nothing
+    /// when it is not sampled, or no spans are recorded here.
+    #[must_use]
+    pub fn trace(&self, traceparent: &str) -> Option<SpanRef> {
+        SpanRef::parse(traceparent).filter(|_| self.tracer().is_on())
     }
 
     /// Stops listening and writing: the database was set back.

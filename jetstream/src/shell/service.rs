@@ -30,6 +30,7 @@ use crate::shell::settings::Settings;
 use crate::shell::{Inner, Shell};
 use crate::stream::topology::ConsumerSpec;
 use crate::tasks::Tasks;
+use crate::telemetry::Tracer;
 
 /// A service, not yet running: all that makes it what it is.
 #[derive(Clone, Copy)]
@@ -65,6 +66,8 @@ pub struct Surroundings {
     pub auth: Authenticator,
     /// What the process measures.
     pub metrics: Metrics,
+    /// Where its spans go.
+    pub tracer: Tracer,
 }
 
 impl Service {
@@ -87,6 +90,7 @@ impl Service {
             broker,
             auth,
             metrics,
+            tracer,
         } = surroundings;
         let database = Database::open(self.name, &location, self.migrations).await?;
         let failed = CancellationToken::new();
@@ -98,12 +102,14 @@ impl Service {
             broker.client(),
             database.clone(),
             suspect.clone(),
+            tracer.clone(),
             &relay_tasks,
         );
         let work = Arc::new(Work {
             consumer: self.name.to_owned(),
             database: database.clone(),
             subscriptions: (self.subscriptions)(&settings),
+            tracer,
         });
         let heard_until = Arc::new(AtomicI64::new(0));
         let shell = Shell(Arc::new(Inner {
@@ -240,6 +246,7 @@ impl Running {
         }
         let _ = shell.0.broker.client().flush().await;
         shell.0.database.clone().close().await;
+        shell.tracer().stop().await;
         finished
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use events::OrderId;
 use jetstream::http::{Accepted, Id, Nothing, Reader};
-use jetstream::{Fault, Problem, Shell};
+use jetstream::{Fault, Problem, Shell, telemetry};
 
 use super::view::{self, OrderView};
 use crate::domain::Input;
@@ -64,9 +64,11 @@ async fn attempt(shell: &Shell, reader: &Reader, id: OrderId) -> Result<OrderVie
     let said = order
         .hear(Input::UserCancel, tx.now(), &rules)
         .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
+    let trace = orders::traces(&tx, shell, [id]).await?.remove(&id);
+    telemetry::concerns(id, order.context.flow, None);
     let emissions = said
         .iter()
-        .map(|say| placing::from_outside(&order, say))
+        .map(|say| placing::from_outside(&order, say, trace, "user"))
         .collect();
     if order.version != version {
         orders::save(&tx, [(&order, version)]).await?;

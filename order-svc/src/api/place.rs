@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use events::{CouponId, Flow, OrderId, ProductId};
+use events::{CouponId, EventId, Flow, OrderId, ProductId};
 use jetstream::http::Number;
 use jetstream::http::auth::Caller;
 use jetstream::http::idempotency::{Answered, Once};
@@ -64,7 +64,7 @@ pub(super) async fn place(
     Once { body, key }: Once<NewOrder>,
 ) -> Result<Response, Problem> {
     let request = request(&api.shell, &caller, body)?;
-    let id = request.order_id;
+    let (id, flow) = (request.order_id, request.flow);
     // Before the order is there, so that no change of it is missed.
     let wait = Wait::asked(&headers, &api.watching, id, caller.user());
     let place = Place {
@@ -88,6 +88,9 @@ pub(super) async fn place(
     let location = HeaderValue::from_str(&format!("/orders/{answered_id}"));
     // A replay is answered as it was, and waits for nothing.
     let placed_now = answered_id == id.to_string();
+    if placed_now {
+        telemetry::concerns(id, flow, Some(EventId::created(id)));
+    }
     let mut response = match wait.filter(|_| placed_now) {
         None => answered.into_response(),
         Some(mut wait) => {

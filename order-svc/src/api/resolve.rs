@@ -4,7 +4,7 @@ use axum::extract::State;
 use events::{OrderId, Step};
 use jetstream::http::{Accepted, Id, Operator, Text};
 use jetstream::operating::audit;
-use jetstream::{Body, Fault, Problem, Shell};
+use jetstream::{Body, Fault, Problem, Shell, telemetry};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -53,9 +53,11 @@ pub(super) async fn resolve(
     let said = order
         .hear(input, tx.now(), &rules)
         .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
+    let trace = orders::traces(&tx, &shell, [id]).await?.remove(&id);
+    telemetry::concerns(id, order.context.flow, None);
     let emissions = said
         .iter()
-        .map(|say| placing::from_outside(order, say))
+        .map(|say| placing::from_outside(order, say, trace, "operator"))
         .collect();
     orders::save(&tx, [(&*order, version)]).await?;
     let action = match resolve.action {

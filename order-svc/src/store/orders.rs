@@ -6,7 +6,8 @@ use events::body::Reason;
 use events::{OrderContext, OrderId};
 use jetstream::database::bulk::{Column, Rows};
 use jetstream::http::Reader;
-use jetstream::{Database, Fault, Tx};
+use jetstream::telemetry::SpanRef;
+use jetstream::{Database, Fault, Shell, Tx};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
@@ -165,6 +166,25 @@ pub(crate) async fn open_slots<'a>(
             .insert(row.try_get("", "open_slot")?);
     }
     Ok(slots)
+}
+
+/// The traces of orders that were sampled when they were placed, to go on with.
+pub(crate) async fn traces(
+    tx: &Tx,
+    shell: &Shell,
+    ids: impl IntoIterator<Item = OrderId>,
+) -> Result<HashMap<OrderId, SpanRef>, Fault> {
+    let ids = Rows::ids(ids.into_iter().map(|id| id.0));
+    let sql = "SELECT order_id, traceparent FROM orders
+               WHERE traceparent <> '' AND order_id IN (SELECT id FROM v)";
+    let mut traces = HashMap::new();
+    for row in tx.fetch(ids, sql, vec![]).await? {
+        let traceparent: String = row.try_get("", "traceparent")?;
+        if let Some(trace) = shell.trace(&traceparent) {
+            traces.insert(OrderId(row.try_get("", "order_id")?), trace);
+        }
+    }
+    Ok(traces)
 }
 
 /// Saves orders that have changed. The update is conditional on the version that was
