@@ -19,6 +19,7 @@ mod replay;
 mod resolve;
 mod timeline;
 mod token;
+mod trace;
 mod up;
 
 use std::path::PathBuf;
@@ -58,6 +59,9 @@ enum Command {
     /// Print what happened to an order
     #[command(after_help = timeline::EXAMPLES)]
     Timeline(timeline::Args),
+    /// Make the trace of an order from its events, sampled or not
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::Args),
     /// Print who says what to whom, or check it
     #[command(after_help = map::EXAMPLES)]
     Map(map::Args),
@@ -120,6 +124,7 @@ pub fn main() -> ExitCode {
             Command::Up(args) => up::run(*args).await,
             Command::Token(args) => token::run(&args),
             Command::Timeline(args) => timeline::run(&args).await,
+            Command::Trace(args) => trace::run(&args).await,
             Command::Map(args) => map::run(&args).await,
             Command::Openapi => {
                 openapi::run();

@@ -243,13 +243,14 @@ async fn a_thousand_orders_lose_no_span() {
     }
     let mut placed = 0;
     for (_, spans) in of_trace {
-        let is_placed = |span: &&&Span| span.name == "POST /orders" && span.get("order.id") != "";
+        let is_placed =
+            |span: &&&Span| span.name == "POST /orders" && !span.get("order.id").is_empty();
         let Some(root) = spans.iter().find(is_placed) else {
             continue;
         };
         placed += 1;
         // A delivery that came again, because this machine is slow, changed nothing.
-        let again = |span: &&&Span| span.get("messaging.nats.delivery_count") == "";
+        let again = |span: &&&Span| span.get("messaging.nats.delivery_count").is_empty();
         let names = || spans.iter().map(|span| &span.name).collect::<Vec<_>>();
         let count = spans.iter().filter(again).count();
         assert_eq!(count, PER_ORDER, "{}: {:?}", root.get("order.id"), names());

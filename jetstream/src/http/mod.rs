@@ -42,7 +42,6 @@ use crate::operating;
 use crate::operating::metrics::Metrics;
 use crate::shell::Shell;
 use crate::shell::settings::Settings;
-use crate::telemetry;
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 64 * 1024;

@@ -10,7 +10,9 @@
 //! its own.
 
 mod export;
+mod jaeger;
 mod log;
+mod rebuild;
 mod recording;
 pub(crate) mod request;
 mod span;
@@ -18,6 +20,7 @@ mod traceparent;
 mod tracer;
 
 pub use log::{Format, start};
+pub use rebuild::{Rebuilt, rebuild};
 pub use request::{concerns, current};
 pub use traceparent::{SpanRef, trace_id};
 pub use tracer::{Options, Tracer};
