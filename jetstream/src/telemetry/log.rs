@@ -37,8 +37,12 @@ pub fn start(format: Format) -> Result<(), String> {
         Format::Json => lines.json().boxed(),
         Format::Text => lines.boxed(),
     };
+    // One filter for all, in front, and not one of the layer: that keeps what it has said in
+    // the thread. A library that only asks whether a line would be written (sqlx does, for
+    // each statement) leaves a no behind, and the next line of the thread is lost.
     tracing_subscriber::registry()
-        .with(lines.with_filter(levels))
+        .with(levels)
+        .with(lines)
         .try_init()
         .map_err(|error| error.to_string())
 }
