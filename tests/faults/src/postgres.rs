@@ -195,9 +195,18 @@ fn programs() -> Result<(PathBuf, Option<(u32, u32)>), String> {
     Ok((folder, number().zip(number())))
 }
 
+/// A port that nobody has, and that nobody is given: below those that the system gives to
+/// connections, and each once.
 pub(crate) fn free_port() -> Result<u16, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| format!("there is no free port on 127.0.0.1: {error}"))
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let own = std::process::id().wrapping_mul(97);
+    for _ in 0..5_000 {
+        let next = own.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + next % 10_000).unwrap_or(20_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("there is no free port on 127.0.0.1".to_owned())
 }
