@@ -5,17 +5,20 @@
 
 mod authorization;
 mod check;
+mod commands;
 mod configuration;
 mod crash;
 mod crowd;
 mod dead_letters;
 mod deployed;
+mod doctor;
 mod failures;
 mod follower;
 mod healing;
 mod held_back;
 mod idempotency;
 mod instances;
+mod large;
 mod limits;
 mod losses;
 mod malformed;
@@ -39,3 +42,4 @@ mod stories;
 mod timeline;
 mod tokens;
 mod up;
+mod why;
