@@ -23,23 +23,15 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// An event that was heard. Its span continues the trace of the event.
+    /// An event that was heard. Its span continues the trace of the event; one that is not
+    /// traced has none, because a span costs more than all else that is done to an event.
     #[must_use]
     pub fn new(envelope: Envelope, stream_sequence: u64) -> Self {
-        let span = tracing::info_span!(
-            "process",
-            otel.name = format!("process {}", envelope.entry.subject),
-            otel.kind = "consumer",
-            event.id = %envelope.id,
-            order.id = %envelope.correlation,
-        );
-        if let Some(parent) = &envelope.traceparent {
-            telemetry::follow(&span, parent);
-        }
+        let parent = envelope.traceparent.as_deref();
         Self {
+            span: parent.map_or_else(Span::none, |parent| processing(&envelope, parent)),
             envelope,
             stream_sequence,
-            span,
         }
     }
 
@@ -47,6 +39,18 @@ impl Delivery {
     fn traceparent(&self) -> Option<String> {
         telemetry::traceparent(&self.span).or_else(|| self.envelope.traceparent.clone())
     }
+}
+
+fn processing(envelope: &Envelope, parent: &str) -> Span {
+    let span = tracing::info_span!(
+        "process",
+        otel.name = format!("process {}", envelope.entry.subject),
+        otel.kind = "consumer",
+        event.id = %envelope.id,
+        order.id = %envelope.correlation,
+    );
+    telemetry::follow(&span, parent);
+    span
 }
 
 /// An event that a transaction decided; it is said once the transaction has committed.

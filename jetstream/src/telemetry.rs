@@ -116,12 +116,13 @@ pub fn current() -> Option<String> {
     traceparent(&Span::current())
 }
 
-/// The trace context of a span, as a `traceparent`.
+/// The trace context of a span, as a `traceparent`; nothing when it is not sampled. Then
+/// nobody will ever look for it, and what follows carries no context and makes no spans.
 pub(crate) fn traceparent(span: &Span) -> Option<String> {
     let context = span.context();
     let span = context.span();
     let context = span.span_context();
-    context.is_valid().then(|| {
+    (context.is_valid() && context.is_sampled()).then(|| {
         let flags = context.trace_flags().to_u8();
         format!(
             "00-{}-{}-{flags:02x}",

@@ -6,6 +6,7 @@
 mod crash;
 mod crowd;
 mod dead_letters;
+mod drain;
 mod failures;
 mod follower;
 mod healing;

@@ -48,12 +48,6 @@ pub(crate) struct Consumer {
     pub(crate) stop: CancellationToken,
 }
 
-/// A message that was pulled, with what it says.
-struct Pulled {
-    message: Message,
-    item: Item,
-}
-
 impl Consumer {
     /// Consumes until it is stopped. What goes wrong on the way is ridden out.
     pub(crate) async fn run(self) {
@@ -107,9 +101,13 @@ impl Consumer {
     /// this returns, unless the service is stopped.
     async fn handle(&self, messages: Vec<Message>) {
         let mut batch = Vec::with_capacity(messages.len());
+        let mut items = Vec::with_capacity(messages.len());
         for message in messages {
             match self.read(&message) {
-                Ok(Some(item)) => batch.push(Pulled { message, item }),
+                Ok(Some(item)) => {
+                    batch.push(message);
+                    items.push(item);
+                }
                 Ok(None) => {
                     self.meters().skipped.inc();
                     self.ack(&message).await;
@@ -120,13 +118,13 @@ impl Consumer {
         if batch.is_empty() {
             return;
         }
-        match self.until_decided(&batch).await {
+        match self.until_decided(&items).await {
             Outcome::Done => self.ack_all(&batch).await,
             Outcome::Stopped => {}
             // One of them is poison: one by one, so that the others get through.
             Outcome::Failed(..) => {
-                for pulled in batch {
-                    self.handle_alone(pulled).await;
+                for (message, item) in batch.into_iter().zip(items) {
+                    self.handle_alone(message, item).await;
                 }
             }
         }
@@ -134,14 +132,14 @@ impl Consumer {
 
     /// Handles one message of a batch that failed. While it fails, it is given back for a
     /// while, so that others pass it; when it has failed too often, it is a dead letter.
-    async fn handle_alone(&self, pulled: Pulled) {
-        let alone = [pulled];
+    async fn handle_alone(&self, message: Message, item: Item) {
+        let alone = [item];
         let fault = match self.until_decided(&alone).await {
-            Outcome::Done => return self.ack_all(&alone).await,
+            Outcome::Done => return self.ack(&message).await,
             Outcome::Stopped => return,
             Outcome::Failed(fault) => fault,
         };
-        let [Pulled { message, item }] = alone;
+        let [item] = alone;
         let envelope = &item.delivery.envelope;
         let times = match fault {
             Fault::Permanent(_) => None,
@@ -179,12 +177,11 @@ impl Consumer {
 
     /// Runs the transaction until it has committed or failed. As long as the database is
     /// away it waits, with backoff.
-    async fn until_decided(&self, batch: &[Pulled]) -> Outcome {
-        let items: Vec<Item> = batch.iter().map(|pulled| pulled.item.clone()).collect();
+    async fn until_decided(&self, items: &[Item]) -> Outcome {
         let mut away = Pause::default();
         let mut conflicts = 0;
         loop {
-            let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
+            let run = tokio::time::timeout(TRANSACTION, self.work.run(items));
             let fault = match run.await {
                 Ok(Ok(committed)) => {
                     if let Some(last) = items.last() {
@@ -285,9 +282,9 @@ impl Consumer {
         answer(&self.client, &message, AckKind::Term).await;
     }
 
-    async fn ack_all(&self, batch: &[Pulled]) {
-        for pulled in batch {
-            self.ack(&pulled.message).await;
+    async fn ack_all(&self, batch: &[Message]) {
+        for message in batch {
+            self.ack(message).await;
         }
     }
 

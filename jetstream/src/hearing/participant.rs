@@ -99,7 +99,7 @@ pub const HOLDS: &str = "CREATE TABLE holds (
     CHECK ((state = 'SETTLED') <= (settled_at > 0)),
     CHECK ((state = 'RELEASED') = (released_at > 0)),
     CHECK ((state = 'REFUSED') = (refusal <> ''))
-)";
+) {room}";
 
 /// Where they are kept.
 pub(crate) const TABLE: &str = "holds";
