@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use integration_tests::{Backend, Client, Signal, System, eventually, nats_servers_on};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::crowd::{Crowd, all_orders, count, each, flow, order};
 
@@ -19,17 +19,24 @@ async fn everything_is_killed_and_started_again(backend: Backend) {
         .users(&system, ORDERS, |i| if i % 10 == 9 { 50 } else { 500 })
         .await;
 
-    let some = Notify::new();
+    // The second half orders when the kill is on its way: so it falls into the middle,
+    // however fast the system is.
+    let (decided, some_are_decided) = watch::channel(false);
     let placing = each(0..ORDERS, async |i| {
+        if i >= ORDERS / 2 {
+            let mut some = some_are_decided.clone();
+            some.wait_for(|yes| *yes).await.expect("it is told");
+        }
         let user = Client::user(&system, crowd.user(i));
         place_while_it_lives(&user, order(&product, 1, flow(i))).await
     });
     let watching = async {
         until_final(&system, ORDERS / 4).await;
-        some.notify_one();
+        decided.send_replace(true);
     };
     let killing = async {
-        some.notified().await;
+        let mut some = some_are_decided.clone();
+        some.wait_for(|yes| *yes).await.expect("it is told");
         system.process().signal(Signal::KILL);
     };
     let (placed, (), ()) = tokio::join!(placing, watching, killing);

@@ -19,6 +19,14 @@ pub(crate) fn faults(arguments: &[String]) -> Outcome {
 /// As [`faults`], as a part of something larger.
 pub(crate) fn run(signals: &Signals, arguments: &[String]) -> Outcome {
     let (release, arguments) = up::take_release(arguments);
+    if arguments
+        .iter()
+        .any(|argument| argument.as_str() == "--rules")
+    {
+        // The report counts them, so they are seen now: those rules are about what is
+        // decided, and are switched off in the model.
+        signals.require(cargo(["test", "--package", "model", "--test", "rules_off"]))?;
+    }
     signals.require(build(release))?;
     let profile = if release { "release" } else { "debug" };
     let mut runs = in_repository(up::target_folder()?.join(profile).join("faults"));

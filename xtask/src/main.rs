@@ -17,6 +17,7 @@ mod dist;
 mod failure;
 mod faults;
 mod nats;
+mod npm;
 mod postgres;
 mod process;
 mod repo;

@@ -182,3 +182,45 @@ fn is_missing(error: &async_nats::jetstream::context::GetStreamError) -> bool {
 fn away(error: &dyn std::fmt::Display) -> Fault {
     Fault::Away(format!("the broker: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use futures::StreamExt as _;
+
+    use super::*;
+    use crate::stream::broker;
+    use crate::stream::local_server::{self, LocalServer};
+
+    #[tokio::test]
+    async fn a_consumer_that_heard_what_came_since_the_look_is_left_alone() {
+        let given = std::env::var_os("ENSEMBLE_NATS_SERVER").map(PathBuf::from);
+        let program = local_server::find(given.as_deref()).expect("a nats-server");
+        let folder = tempfile::tempdir().expect("a folder");
+        let nats = LocalServer::start(&program, folder.path()).expect("a broker");
+        let broker = broker::connect(nats.url(), "test")
+            .await
+            .expect("it answers");
+        let subject = catalog::ORDER_CONFIRMED.subject;
+        let spec = ConsumerSpec::new("stock", [subject.to_owned()]);
+        let guard = Guard::new(broker.clone(), Retention::default(), vec![spec.clone()]);
+        guard.provision().await.expect("provisioned");
+        let before = 0;
+        let stored = broker.publish(subject, "".into()).await.expect("sent");
+        stored.await.expect("stored");
+        let consumer: Consumer<pull::Config> = broker
+            .get_consumer_from_stream("stock", catalog::STREAM)
+            .await
+            .expect("the consumer");
+        let messages = consumer.batch().max_messages(1).expires(EVERY);
+        let heard = messages.messages().await.expect("asked").next().await;
+        heard.expect("a message").expect("a message");
+
+        let mended = guard
+            .look_at(&spec, before, None)
+            .await
+            .expect("it answers");
+        assert_eq!(mended, None);
+    }
+}

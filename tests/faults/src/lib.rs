@@ -140,7 +140,7 @@ async fn run(args: Args) -> Result<(), String> {
         postgres_url: postgres.url(),
         folder: scratch.path().join(scenario.id),
         progress: Progress::of(scenario.id, begun),
-        scale,
+        scale: scale * scenario.orders,
         patience,
     };
     if args.rules {

@@ -3,7 +3,7 @@
 //!
 //! The rules of what is decided (R1 to R6, R9, R10) are switched off in the model, which
 //! finds the shortest way in which something breaks (`cargo test -p model --test
-//! rules_off`). Here are those that are about where in a transaction something happens.
+//! rules_off`, which `cargo xtask faults --rules` runs first). Here are those that are about where in a transaction something happens.
 
 use std::time::Duration;
 
@@ -152,7 +152,9 @@ pub(crate) fn is_killed(switched: &Switched, figures: &Figures) -> Option<String
 pub(crate) fn report(shown: &[(&Switched, Option<String>)]) -> Result<(), String> {
     let mut missing = Vec::new();
     for (rule, ways) in IN_THE_MODEL {
-        println!("{rule:<4} off in the model, in {ways} way(s): each found (the model's own run)");
+        println!(
+            "{rule:<4} off in the model, in {ways} way(s): each found there, as its test has just shown"
+        );
     }
     for (switched, found) in shown {
         let (rule, off) = (switched.rule, switched.off);

@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
     /// What is different from the usual stage.
     pub(crate) wishes: fn() -> Wishes,
     pub(crate) run: for<'a> fn(&'a mut Stage) -> BoxFuture<'a, Outcome>,
+    /// How many times the usual orders it needs to have work until its end.
+    pub(crate) orders: u64,
     /// Whether it is part of the short run that is made before each change lands.
     pub(crate) ci: bool,
     /// Whether it needs a small disk, which only root can mount.
@@ -67,6 +69,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     backend: Backend::Postgres,
     wishes: Wishes::default,
     run: |_| Box::pin(async { Err("there is nothing to run".to_owned()) }),
+    orders: 1,
     ci: false,
     needs_root: false,
     dead_letters: false,

@@ -61,6 +61,8 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         id: "F8",
         what: "as F7, and away for longer than the broker remembers message ids",
+        // Each service is away for seconds, in which the others go on.
+        orders: 8,
         run: |stage| Box::pin(the_broker_has_forgotten(stage)),
         reaches: &["published", "duplicates"],
         ..SCENARIO
