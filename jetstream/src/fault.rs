@@ -91,20 +91,44 @@ fn classify(error: &sea_orm::sqlx::Error, text: String) -> Fault {
             Some(
                 "40001" | "40P01" | "23505" | "42P04" | "5" | "6" | "261" | "517" | "1555" | "2067",
             ) => Fault::Conflict(text),
-            // PostgreSQL: connection exceptions, shutdown, too many connections, disk full,
-            // statement timeout. SQLite: I/O error, disk full, cannot open.
-            Some(code)
-                if code.starts_with("08")
-                    || code.starts_with("57P")
-                    || matches!(
-                        code,
-                        "53300" | "53100" | "57014" | "10" | "13" | "14" | "25006"
-                    ) =>
-            {
-                Fault::Away(text)
-            }
+            Some(code) if is_away(code) => Fault::Away(text),
             _ => Fault::Unexpected(text),
         },
         _ => Fault::Unexpected(text),
+    }
+}
+
+/// Whether a database says that it cannot work now, whatever it was asked.
+fn is_away(code: &str) -> bool {
+    match code.parse::<u32>() {
+        // SQLite, whose codes are shorter: I/O error, disk full, cannot open; the lowest byte
+        // of an extended code is the code itself.
+        Ok(number) if code.len() < 5 => matches!(number & 0xff, 10 | 13 | 14),
+        // PostgreSQL: connection exceptions, errors of its system, shutdown, too many
+        // connections, disk full, statement timeout, read only.
+        _ => {
+            ["08", "58", "57P"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || matches!(code, "53300" | "53100" | "57014" | "25006")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_away;
+
+    #[test]
+    fn a_disk_that_fails_is_no_failure_of_the_event() {
+        // SQLite: disk full, and errors while writing and syncing. PostgreSQL: disk full, an
+        // I/O error, shutdown.
+        for code in ["13", "778", "1034", "53100", "58030", "57P01"] {
+            assert!(is_away(code), "{code}");
+        }
+        // SQLite: a constraint, a wrong type. PostgreSQL: raised by a trigger, a check.
+        for code in ["19", "275", "20", "P0001", "23514", ""] {
+            assert!(!is_away(code), "{code}");
+        }
     }
 }

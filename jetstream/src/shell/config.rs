@@ -67,6 +67,9 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u64).range(1..=86_400)
     )]
     pub compensation_deadlines: Vec<u64>,
+    /// Seconds for which its user can cancel an order that is confirmed; 0: not at all
+    #[arg(long, env = "ENSEMBLE_CANCEL_WINDOW", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    pub cancel_window: u64,
     /// Open orders that a user may have at once
     #[arg(long, env = "ENSEMBLE_OPEN_ORDERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub open_orders: u32,
@@ -138,6 +141,7 @@ impl ServeArgs {
                 .iter()
                 .map(|seconds| Duration::from_secs(*seconds))
                 .collect(),
+            cancel_window: Duration::from_secs(self.cancel_window),
             open_orders_per_user: self.open_orders,
             keep: Duration::from_secs(self.keep_days * 24 * 60 * 60),
             jaeger_url: self.jaeger_url.clone(),
