@@ -9,6 +9,10 @@
 //! at committed kill 7        die when this place is reached for the seventh time from now
 //! at acking skip 1           leave it out from the first time on
 //! at deciding pause 3000 2   wait 3000 ms, the second time
+//! at deciding slow 3000 1    wait 3000 ms, from the first time on
+//! late order.> 0 500         messages of a subject are given back once, for 0 to 500 ms
+//! until point.used 5000 5100 … until then, in milliseconds since the Unix epoch
+//! grown                      events are those of a later build: with a field that none knows
 //! off R7 reconciliation      rules that do not hold
 //! clock 600000               the wall clock is so many milliseconds ahead
 //! ```
@@ -30,13 +34,15 @@ pub(crate) enum Point {
 }
 
 #[cfg(feature = "failpoints")]
-pub(crate) use on::{clock_offset, is_off, note, reach};
+pub(crate) use on::{clock_offset, grow, is_off, note, put_off, reach};
 
 #[cfg(not(feature = "failpoints"))]
-pub(crate) use off::{clock_offset, is_off, note, reach};
+pub(crate) use off::{clock_offset, grow, is_off, note, put_off, reach};
 
 #[cfg(not(feature = "failpoints"))]
 mod off {
+    use std::time::Duration;
+
     use super::Point;
 
     /// Nothing happens here; whether to go on as usual.
@@ -54,6 +60,16 @@ mod off {
     /// Nobody counts.
     #[inline]
     pub(crate) fn note(_: &str, _: usize) {}
+
+    /// Every message is handled when it comes.
+    #[inline]
+    pub(crate) fn put_off(_: &str, _: impl FnOnce() -> u64) -> Option<Duration> {
+        None
+    }
+
+    /// Events are those of this build.
+    #[inline]
+    pub(crate) fn grow(_: &mut bytes::Bytes) {}
 
     /// The wall clock is right.
     #[inline]
@@ -89,7 +105,20 @@ mod on {
         written: Option<SystemTime>,
         steps: Vec<Step>,
         off: Vec<String>,
+        late: Vec<Late>,
+        grown: bool,
         clock: i64,
+        // Of the random choices; the same after the same file.
+        chosen: u64,
+    }
+
+    /// Messages that are given back the first time that they come.
+    struct Late {
+        filter: String,
+        from: i64,
+        to: i64,
+        // Whether these are times, or how long.
+        until: bool,
     }
 
     struct Step {
@@ -104,6 +133,7 @@ mod on {
         Kill,
         Skip,
         Pause(Duration),
+        Slow(Duration),
     }
 
     impl Plan {
@@ -119,17 +149,35 @@ mod on {
             }
             self.written = written;
             let text = std::fs::read_to_string(file).unwrap_or_default();
-            (self.steps, self.off, self.clock) = (vec![], vec![], 0);
+            *self = Self {
+                file: self.file.take(),
+                looked: self.looked,
+                written,
+                ..Self::default()
+            };
+            let pause = |millis: &str| Duration::from_millis(millis.parse().unwrap_or(0));
             for line in text.lines() {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 match words[..] {
                     ["off", ..] => self.off.extend(words[1..].iter().map(|w| (*w).to_owned())),
-                    ["clock", offset] => self.clock = offset.parse().unwrap_or(0),
+                    ["clock", offset] => {
+                        self.clock = offset.parse().unwrap_or(0);
+                        note("clock", 1);
+                    }
+                    ["grown"] => self.grown = true,
+                    [how @ ("late" | "until"), filter, from, to] => self.late.push(Late {
+                        filter: filter.to_owned(),
+                        from: from.parse().unwrap_or(0),
+                        to: to.parse().unwrap_or(0),
+                        until: how == "until",
+                    }),
                     ["at", point, "kill", times] => self.add(point, Action::Kill, times),
                     ["at", point, "skip", times] => self.add(point, Action::Skip, times),
                     ["at", point, "pause", millis, times] => {
-                        let pause = Duration::from_millis(millis.parse().unwrap_or(0));
-                        self.add(point, Action::Pause(pause), times);
+                        self.add(point, Action::Pause(pause(millis)), times);
+                    }
+                    ["at", point, "slow", millis, times] => {
+                        self.add(point, Action::Slow(pause(millis)), times);
                     }
                     [] => {}
                     _ => tracing::error!(line, "this line of the failpoints says nothing"),
@@ -154,10 +202,27 @@ mod on {
                     due = due.or(Some(step.action));
                 }
             }
-            // What is left out is left out from then on; all else happens once.
+            // What is left out or slow is so from then on; all else happens once.
+            let lasts = |action| matches!(action, Action::Skip | Action::Slow(_));
             self.steps
-                .retain(|step| step.left > 0 || matches!(step.action, Action::Skip));
+                .retain(|step| step.left > 0 || lasts(step.action));
             due
+        }
+
+        fn put_off(&mut self, subject: &str) -> Option<Duration> {
+            let matches = |filter: &str| match filter.strip_suffix('>') {
+                Some(start) => subject.starts_with(start),
+                None => subject == filter,
+            };
+            let late = self.late.iter().find(|late| matches(&late.filter))?;
+            self.chosen = self.chosen.wrapping_mul(6_364_136_223_846_793_005) + 1_442_695_041;
+            let range = (late.to - late.from).max(1);
+            let chosen = late.from + i64::try_from(self.chosen >> 33).unwrap_or(0) % range;
+            let millis = match late.until {
+                true => chosen - crate::clock::millis(since_epoch()),
+                false => chosen,
+            };
+            u64::try_from(millis).ok().map(Duration::from_millis)
         }
     }
 
@@ -182,7 +247,7 @@ mod on {
                 );
                 std::future::pending().await
             }
-            Some(Action::Pause(pause)) => tokio::time::sleep(pause).await,
+            Some(Action::Pause(pause) | Action::Slow(pause)) => tokio::time::sleep(pause).await,
             Some(Action::Skip) => return false,
         }
         true
@@ -200,6 +265,27 @@ mod on {
         if count > 0 {
             eprintln!("failpoint: {what} {count}");
         }
+    }
+
+    /// For how long a message is given back, instead of being handled now.
+    pub(crate) fn put_off(subject: &str, deliveries: impl FnOnce() -> u64) -> Option<Duration> {
+        plan(|plan| (deliveries() == 1).then(|| plan.put_off(subject))?)
+    }
+
+    /// Makes an event one of a later build: with a field that this one does not know.
+    pub(crate) fn grow(body: &mut bytes::Bytes) {
+        if plan(|plan| plan.grown) {
+            // Field 999, a text of three bytes.
+            let field = [0xba, 0x3e, 3, b'n', b'e', b'w'];
+            *body = [body.as_ref(), &field].concat().into();
+            note("grown", 1);
+        }
+    }
+
+    #[allow(clippy::disallowed_methods)] // a time that the run has given
+    fn since_epoch() -> Duration {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap_or_default()
     }
 
     /// How far the wall clock is ahead, in milliseconds.

@@ -110,6 +110,11 @@ impl Consumer {
     async fn handle(&self, messages: Vec<Message>) {
         let mut batch = Vec::with_capacity(messages.len());
         for message in messages {
+            let deliveries = || place(&message).deliveries;
+            if let Some(later) = failpoint::put_off(&message.subject, deliveries) {
+                answer(&self.client, &message, AckKind::Nak(Some(later))).await;
+                continue;
+            }
             match self.read(&message) {
                 Ok(Some(item)) => batch.push(Pulled { message, item }),
                 Ok(None) => {
@@ -131,6 +136,7 @@ impl Consumer {
             Outcome::Stopped => {}
             // One of them is poison: one by one, so that the others get through.
             Outcome::Failed(..) => {
+                failpoint::note("isolated", batch.len());
                 for pulled in batch {
                     self.handle_alone(pulled).await;
                 }

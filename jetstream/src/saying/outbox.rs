@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Emission;
+use crate::failpoint;
 use crate::fault::Fault;
 use crate::telemetry::{SpanRef, Trace};
 
@@ -43,7 +44,7 @@ const SELECTED: &str = "pseq, event_id, subject, aggregate, correlation, causati
 
 /// Appends events to the outbox; the last statements of the transaction, because the
 /// counter that makes the numbers gapless is locked from here to the commit.
-pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Committed>, Fault> {
+pub(crate) async fn append(tx: &Tx, mut emissions: Vec<Emission>) -> Result<Vec<Committed>, Fault> {
     let Ok(count) = i64::try_from(emissions.len()) else {
         return Err(Fault::Permanent("too many events at once".to_owned()));
     };
@@ -51,7 +52,8 @@ pub(crate) async fn append(tx: &Tx, emissions: Vec<Emission>) -> Result<Vec<Comm
         return Ok(vec![]);
     }
     let mut rows = Rows::of(COLUMNS);
-    for (place, said) in (1_i64..).zip(&emissions) {
+    for (place, said) in (1_i64..).zip(&mut emissions) {
+        failpoint::grow(&mut said.body);
         if let Some(ending) = said.ending {
             tx.count_ending(ending);
         }

@@ -18,6 +18,8 @@ pub(crate) struct Figures {
     pub(crate) dead_letters: u64,
     pub(crate) violations: Vec<String>,
     pub(crate) recovery: Vec<Duration>,
+    /// What is said beneath the table.
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Figures {
@@ -52,6 +54,7 @@ impl Figures {
         self.dead_letters += other.dead_letters;
         self.violations.extend(other.violations.iter().cloned());
         self.recovery.extend(&other.recovery);
+        self.remarks.extend(other.remarks.iter().cloned());
     }
 }
 

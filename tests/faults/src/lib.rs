@@ -5,6 +5,7 @@
 // A terminal program.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod again;
 mod client;
 mod disk;
 mod figures;
@@ -17,8 +18,10 @@ mod random;
 mod rules;
 mod scenario;
 mod scenarios;
+mod shop;
 mod stage;
 mod table;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -33,7 +33,7 @@
 use std::time::{Duration, Instant};
 
 use ensemble::check::Report;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use crate::figures::Figures;
 use crate::stage::{Backend, Given, Outcome, Stage, Wishes};
@@ -48,7 +48,7 @@ pub(crate) struct Scenario {
     pub(crate) backend: Backend,
     /// What is different from the usual stage.
     pub(crate) wishes: fn() -> Wishes,
-    pub(crate) run: for<'a> fn(&'a mut Stage) -> BoxFuture<'a, Outcome>,
+    pub(crate) run: for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, Outcome>,
     /// How many times the usual orders it needs to have work until its end.
     pub(crate) orders: u64,
     /// Whether it is part of the short run that is made before each change lands.
@@ -199,10 +199,7 @@ fn end(scenario: Scenario, stage: &mut Stage, report: &Report) -> Outcome {
             }
         }
     }
-    let accepted = stage
-        .shop
-        .as_ref()
-        .map_or(0, |s| s.seen.all_accepted().len()) as u64;
+    let accepted = stage.shop.as_ref().map_or(0, |s| s.seen.count_accepted());
     if figures.orders != accepted {
         let orders = figures.orders;
         figures.violations.push(format!(

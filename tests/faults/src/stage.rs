@@ -11,18 +11,19 @@ use jetstream::http::auth::DevelopmentKey;
 use jetstream::stream::broker::{self, Context};
 use jetstream::stream::guard::Guard;
 use jetstream::stream::local_server::{self, LocalServer};
-use jetstream::stream::topology::{self, Retention};
+use jetstream::stream::topology::{self, ConsumerSpec, Retention};
 use jetstream::{Database, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::disk::SmallDisk;
 use crate::figures::Figures;
-use crate::load::{Load, Shop};
+use crate::load::Load;
 use crate::postgres::{Postgres, free_port};
 use crate::process::{self, Launch, Process};
 use crate::progress::Progress;
 use crate::proxy::Proxy;
 use crate::random::Random;
+use crate::shop::{Mix, Shop};
 
 /// Which databases the services use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(crate) struct Wishes {
     pub(crate) database_disk: Option<u32>,
     /// More flags of the services.
     pub(crate) flags: Vec<&'static str>,
+    /// Who orders, and what.
+    pub(crate) mix: Mix,
 }
 
 /// What the stage is given.
@@ -90,6 +93,7 @@ pub(crate) struct Stage {
     // As the checker reaches it, past the proxy.
     direct_url: Option<String>,
     guard: tokio::task::JoinHandle<()>,
+    consumers: Vec<ConsumerSpec>,
     pub(crate) shop: Option<Arc<Shop>>,
 }
 
@@ -142,14 +146,13 @@ impl Stage {
         topology::provision(&broker, Retention::default(), &consumers)
             .await
             .map_err(|e| e.to_string())?;
-        let guard = Guard::new(broker.clone(), Retention::default(), consumers);
         let mut stage = Self {
             random: Random::new(given.seed),
             figures: Figures::default(),
             settings,
             processes: BTreeMap::new(),
             launches: BTreeMap::new(),
-            broker,
+            broker: broker.clone(),
             nats_proxy,
             database_proxy,
             postgres,
@@ -157,7 +160,8 @@ impl Stage {
             database_disk,
             database_url,
             direct_url,
-            guard: tokio::spawn(guard.run()),
+            guard: guard(&broker, &consumers),
+            consumers,
             shop: None,
             nats,
             given,
@@ -166,7 +170,7 @@ impl Stage {
             stage.add(service.name, service.name, &wishes.flags)?;
             stage.start(service.name)?;
         }
-        stage.fill().await?;
+        stage.fill(wishes.mix).await?;
         Ok(stage)
     }
 
@@ -227,13 +231,19 @@ impl Stage {
         }
     }
 
+    /// Has an instance stop in order, and waits until it has.
+    pub(crate) async fn terminate(&mut self, instance: &str) -> Outcome {
+        self.signal(instance, Signal::TERM);
+        self.until_dead(instance).await
+    }
+
     pub(crate) fn signal(&self, instance: &str, signal: Signal) {
         if let Some(process) = self.processes.get(instance) {
             process.signal(signal);
         }
     }
 
-    /// Waits until an instance has died of a failpoint.
+    /// Waits until an instance has died of a failpoint, or has stopped.
     pub(crate) async fn until_dead(&mut self, instance: &str) -> Outcome {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(60) {
@@ -244,7 +254,7 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Err(format!("{instance} did not come to its failpoint"))
+        Err(format!("{instance} did not end"))
     }
 
     /// Where an instance answers.
@@ -276,7 +286,16 @@ impl Stage {
         })
     }
 
-    async fn fill(&mut self) -> Outcome {
+    /// Nobody keeps the stream and the consumers as they are declared.
+    pub(crate) fn stop_guard(&mut self) {
+        self.guard.abort();
+    }
+
+    pub(crate) fn start_guard(&mut self) {
+        self.guard = guard(&self.broker, &self.consumers);
+    }
+
+    async fn fill(&mut self, mix: Mix) -> Outcome {
         self.given.progress.phase("filling the shop");
         let urls = ensemble::SERVICES.map(|s| (s.name, self.url(s.name)));
         // The first service has made it; a file that is being written is read again.
@@ -284,8 +303,8 @@ impl Stage {
             DevelopmentKey::of(&stage.given.folder.join("data"))
         });
         let key = key.await?;
-        let orders = 240 * self.given.scale / 100;
-        let shop = Shop::open(&key, urls.into(), self.random.part(1), orders).await?;
+        let orders = mix.orders.unwrap_or(240 * self.given.scale / 100);
+        let shop = Shop::open(&key, urls.into(), self.random.part(1), mix, orders).await?;
         self.shop = Some(Arc::new(shop));
         Ok(())
     }
@@ -312,8 +331,13 @@ impl Stage {
     /// Clients begin to order.
     pub(crate) fn load(&mut self) -> Outcome<Load> {
         self.given.progress.phase("orders");
-        let shop = self.shop.clone().ok_or("the shop is not open")?;
-        Ok(Load::start(shop, self.given.progress.clone()))
+        Ok(Load::start(self.shop()?, self.given.progress.clone()))
+    }
+
+    pub(crate) fn shop(&self) -> Outcome<Arc<Shop>> {
+        self.shop
+            .clone()
+            .ok_or_else(|| "the shop is not open".to_owned())
     }
 
     /// One more fault.
@@ -324,8 +348,7 @@ impl Stage {
 
     /// The fault is over: how long it takes until an order is confirmed again.
     pub(crate) async fn recovered(&mut self) -> Outcome {
-        let shop = self.shop.clone().ok_or("the shop is not open")?;
-        let took = shop.probe().await?;
+        let took = self.shop()?.probe().await?;
         self.figures.recovery.push(took);
         Ok(())
     }
@@ -389,6 +412,11 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.guard.abort();
     }
+}
+
+fn guard(broker: &Context, consumers: &[ConsumerSpec]) -> tokio::task::JoinHandle<()> {
+    let guard = Guard::new(broker.clone(), Retention::default(), consumers.to_vec());
+    tokio::spawn(guard.run())
 }
 
 async fn connect(url: &str) -> Outcome<Context> {

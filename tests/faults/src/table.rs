@@ -43,6 +43,12 @@ pub(crate) fn of(ended: &[Ended], left_out: &[Scenario], run: &Run) -> String {
     let failed = ended.iter().any(|one| one.failed.is_some());
     lines.push(format!("| | all | | {} |", row(&sum, failed)));
     lines.push(String::new());
+    for remark in &sum.remarks {
+        lines.push(format!("- {remark}"));
+    }
+    if !sum.remarks.is_empty() {
+        lines.push(String::new());
+    }
     let passed = ended
         .iter()
         .filter(|one| one.failed.is_none() && one.figures.violations.is_empty());
