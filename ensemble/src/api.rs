@@ -1,6 +1,6 @@
 //! How a command asks the running services: over HTTP, as an operator.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use events::UserId;
@@ -34,34 +34,49 @@ pub(crate) struct Operator {
 
 impl OperatorArgs {
     pub(crate) fn operator(&self) -> Result<Operator, String> {
-        let urls = match self.url.is_empty() {
-            true => vec![Running::read(&self.data_dir)?.http_url],
-            false => self
-                .url
-                .iter()
-                .map(|url| url.trim_end_matches('/').to_owned())
-                .collect(),
-        };
-        let token = match &self.token_file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| format!("cannot read {}: {error}", path.display()))?
-                .trim()
-                .to_owned(),
-            None => {
-                // The audit says who it was.
-                let name = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
-                let user = UserId::new(name).or_else(|_| UserId::new("operator"));
-                let user = user.map_err(|error| error.to_string())?;
-                DevelopmentKey::of(&self.data_dir)?.token(&user, true, Duration::from_secs(600))?
-            }
-        };
-        let client = Client::builder().timeout(Duration::from_secs(30)).build();
-        Ok(Operator {
-            client: client.map_err(|error| error.to_string())?,
-            urls,
-            token,
-        })
+        let patience = Duration::from_secs(30);
+        operator(
+            &self.url,
+            self.token_file.as_deref(),
+            &self.data_dir,
+            patience,
+        )
     }
+}
+
+/// An operator who asks these services, or those of the system that runs on the directory.
+pub(crate) fn operator(
+    urls: &[String],
+    token_file: Option<&Path>,
+    data_dir: &Path,
+    patience: Duration,
+) -> Result<Operator, String> {
+    let urls = match urls {
+        [] => vec![Running::read(data_dir)?.http_url],
+        urls => urls
+            .iter()
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .collect(),
+    };
+    let token = match token_file {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?
+            .trim()
+            .to_owned(),
+        None => {
+            // The audit says who it was.
+            let name = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
+            let user = UserId::new(name).or_else(|_| UserId::new("operator"));
+            let user = user.map_err(|error| error.to_string())?;
+            DevelopmentKey::of(data_dir)?.token(&user, true, Duration::from_secs(600))?
+        }
+    };
+    let client = Client::builder().timeout(patience).build();
+    Ok(Operator {
+        client: client.map_err(|error| error.to_string())?,
+        urls,
+        token,
+    })
 }
 
 /// An answer that is an error, in the words of the service.
@@ -70,9 +85,23 @@ pub(crate) struct Refused {
     pub(crate) text: String,
 }
 
+fn silent(url: &str) -> String {
+    format!("{url} does not answer")
+}
+
 impl Operator {
     pub(crate) async fn get(&self, url: &str, path: &str) -> Result<Value, Refused> {
         self.send(Method::GET, url, path, None).await
+    }
+
+    /// The services that answer at an address, ready or not. Nobody needs a token for that.
+    pub(crate) async fn who_is_at(&self, url: &str) -> Result<Vec<String>, String> {
+        let request = self.client.get(format!("{url}/health/ready"));
+        let answer = request.send().await.map_err(|_| silent(url))?;
+        let answer: Value = answer.json().await.map_err(|_| silent(url))?;
+        let services = answer["services"].as_object();
+        let names = services.map(|services| services.keys().cloned().collect());
+        names.ok_or_else(|| format!("what answers at {url} is no service of this system"))
     }
 
     pub(crate) async fn post(&self, url: &str, path: &str, body: &Value) -> Result<Value, Refused> {

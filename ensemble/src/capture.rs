@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use jetstream::replay::{Before, file, select};
 use jetstream::stream::broker;
 
+use crate::Broker;
+use crate::failure::Failure;
 use crate::replay::range::{self, Range, Reading};
-use crate::{Broker, Ended};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     broker: Broker,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<Ended, String> {
+pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     let broker = broker::connect(&args.broker.url()?, "capture").await;
     let broker = broker.map_err(|error| error.to_string())?;
     let tape = range::tape(&broker, &args.range, Reading::WithAllBefore).await?;
@@ -48,5 +49,5 @@ pub(crate) async fn run(args: &Args) -> Result<Ended, String> {
             "the stream has lost its beginning: what needs the state from then cannot be compared"
         );
     }
-    Ok(Ended::Well)
+    Ok(())
 }

@@ -4,6 +4,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::Cli;
+use crate::terminal::say;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -22,5 +23,5 @@ pub(crate) fn run(args: &Args) {
     let mut command = Cli::command();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "ensemble", &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    say(String::from_utf8_lossy(&script).trim_end());
 }

@@ -6,10 +6,13 @@ use events::{OrderId, UserId};
 use jetstream::http::auth::DevelopmentKey;
 use jetstream::stream::broker::Context;
 use jetstream::stream::history;
+use jetstream::stream::timeline::Told;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::timeline;
+use crate::terminal::Paint;
+use crate::timeline::draw;
+use crate::timeline::event::{Event, in_order};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -48,7 +51,10 @@ pub(crate) async fn play(url: &str, key: &DevelopmentKey, broker: &Context) -> R
     let state = shop.until_final(id).await?;
     println!("alice ordered 2 mugs and a teapot with a coupon, from her cart: {state}\n");
     let recorded = until_told(broker, id).await?;
-    print!("{}", timeline::draw(id, &recorded));
+    let told = recorded.into_iter().map(Told::from);
+    let events = told.filter_map(|told| Event::of(&told)).collect();
+    let drawn = draw::timeline(id, &in_order(events), Paint::of_stdout());
+    print!("{drawn}");
     println!("\nAgain at any time:  ensemble timeline {id}");
     Ok(())
 }

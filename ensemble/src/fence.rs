@@ -21,6 +21,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Let the service listen and write again
+    #[command(after_help = EXAMPLES)]
     Lift {
         /// The service
         service: String,

@@ -10,17 +10,23 @@ pub mod check;
 mod completions;
 mod dead_letters;
 mod demo;
+mod doctor;
+mod failure;
 mod fence;
 mod map;
 mod openapi;
 mod provision;
+mod reach;
 mod reconcile;
 mod replay;
 mod resolve;
+mod system;
+mod terminal;
 mod timeline;
 mod token;
 mod trace;
 mod up;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +36,8 @@ use jetstream::Service;
 use jetstream::shell::parse;
 use jetstream::stream::access::{Access, AccessArgs};
 pub use provision::grants;
+
+use failure::Failure;
 
 /// The five services of the shop.
 pub const SERVICES: [Service; 5] = [
@@ -42,11 +50,23 @@ pub const SERVICES: [Service; 5] = [
 
 /// Choreographed order services over NATS JetStream.
 #[derive(Debug, Parser)]
-#[command(name = "ensemble", version, about, arg_required_else_help = true)]
+#[command(name = "ensemble", version, about, arg_required_else_help = true, after_help = help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+fn help() -> String {
+    format!("{EXAMPLES}\n\n{}", failure::EXIT_CODES)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ensemble up --demo          run everything, and place an order
+  ensemble timeline ORDER     what happened to it
+  ensemble why ORDER          what it waits for, or why it ended so
+  ensemble doctor             what is wrong, or about to be
+  ensemble COMMAND --help     examples of each command";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +79,12 @@ enum Command {
     /// Print what happened to an order
     #[command(after_help = timeline::EXAMPLES)]
     Timeline(timeline::Args),
+    /// Say what an order waits for, or why it ended so
+    #[command(after_help = why::EXAMPLES)]
+    Why(why::Args),
+    /// Look for what is wrong with the system, or about to be
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Args),
     /// Make the trace of an order from its events, sampled or not
     #[command(after_help = trace::EXAMPLES)]
     Trace(trace::Args),
@@ -115,53 +141,43 @@ pub fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&error.to_string()),
+        Err(error) => return complain(&error.to_string().into()),
     };
-    let result = runtime.block_on(async {
-        let done = match cli.command {
-            Command::Replay(args) => return replay::run(&args).await,
-            Command::Capture(args) => return capture::run(&args).await,
-            Command::Up(args) => up::run(*args).await,
-            Command::Token(args) => token::run(&args),
-            Command::Timeline(args) => timeline::run(&args).await,
-            Command::Trace(args) => trace::run(&args).await,
-            Command::Map(args) => map::run(&args).await,
-            Command::Openapi => {
-                openapi::run();
-                Ok(())
-            }
-            Command::DeadLetters(args) => dead_letters::run(args).await,
-            Command::Resolve(args) => resolve::run(args).await,
-            Command::Reconcile(args) => reconcile::run(args).await,
-            Command::Fence(args) => fence::run(args).await,
-            Command::Check(args) => check::run(args).await,
-            Command::Bench(args) => bench::run(args).await,
-            Command::Provision(args) => provision::run(&args).await,
-            Command::Completions(args) => {
-                completions::run(&args);
-                Ok(())
-            }
-        };
-        done.map(|()| Ended::Well)
+    let result: Result<(), Failure> = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::run(*args).await?,
+            Command::Token(args) => token::run(&args)?,
+            Command::Timeline(args) => timeline::run(&args).await?,
+            Command::Trace(args) => trace::run(&args).await?,
+            Command::Why(args) => why::run(&args).await?,
+            Command::Doctor(args) => doctor::run(&args).await?,
+            Command::Replay(args) => replay::run(&args).await?,
+            Command::Capture(args) => capture::run(&args).await?,
+            Command::Map(args) => map::run(&args).await?,
+            Command::Openapi => openapi::run(),
+            Command::DeadLetters(args) => dead_letters::run(args).await?,
+            Command::Resolve(args) => resolve::run(args).await?,
+            Command::Reconcile(args) => reconcile::run(args).await?,
+            Command::Fence(args) => fence::run(args).await?,
+            Command::Check(args) => check::run(args).await?,
+            Command::Bench(args) => bench::run(args).await?,
+            Command::Provision(args) => provision::run(&args).await?,
+            Command::Completions(args) => completions::run(&args),
+        }
+        Ok(())
     });
     match result {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Found) => ExitCode::from(3),
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error),
     }
 }
 
-/// How a command ends that could do what it was asked to.
-enum Ended {
-    /// Nothing is wrong.
-    Well,
-    /// What it looked at needs a person: it exits with 3.
-    Found,
-}
-
-fn complain(error: &str) -> ExitCode {
-    eprintln!("ensemble: {error}");
-    ExitCode::FAILURE
+fn complain(failure: &Failure) -> ExitCode {
+    match failure.sentence() {
+        "" => {}
+        sentence => eprintln!("ensemble: {sentence}"),
+    }
+    failure.code()
 }
 
 /// How a command that looks into a running system finds its broker.
@@ -180,21 +196,18 @@ struct Broker {
 impl Broker {
     /// How it is reached.
     fn url(&self) -> Result<Access, String> {
+        self.access.access(&self.address()?)
+    }
+
+    /// Where it is.
+    fn address(&self) -> Result<String, String> {
         match &self.nats_url {
-            Some(url) => self.access.access(url),
-            None => self
-                .access
-                .access(&up::Running::read(&self.data_dir)?.nats_url),
+            Some(url) => Ok(url.clone()),
+            None => Ok(up::Running::read(&self.data_dir)?.nats_url),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
-    }
-}
+#[path = "manners_tests.rs"]
+mod tests;

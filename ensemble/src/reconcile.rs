@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api;
+use crate::failure::Failure;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     api: api::OperatorArgs,
 }
 
-pub(crate) async fn run(args: Args) -> Result<(), String> {
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let operator = args.api.operator()?;
     let body = match args.minutes {
         Some(minutes) => json!({ "minutes": minutes }),
@@ -48,7 +49,9 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
         services.iter().for_each(print);
     }
     match fenced {
-        true => Err("a service is fenced: its database was set back; see above".to_owned()),
+        true => Err(Failure::Found(
+            "a service is fenced: its database was set back; see above".to_owned(),
+        )),
         false => Ok(()),
     }
 }

@@ -10,7 +10,16 @@ Examples:
   ensemble resolve 01890a5d-ac96-774b-bcce-b302099a8057 retry --reason 'stock is back'
   ensemble resolve 01890a5d-ac96-774b-bcce-b302099a8057 mark-undone point --reason 'refunded by hand'
 
-The work list: GET /orders?state=COMPENSATION_FAILED";
+The work list: ensemble why --stuck";
+
+const RETRY: &str = "\
+Examples:
+  ensemble resolve 01890a5d-ac96-774b-bcce-b302099a8057 retry --reason 'stock is back'";
+const MARK_UNDONE: &str = "\
+Examples:
+  ensemble resolve 01890a5d-ac96-774b-bcce-b302099a8057 mark-undone point --reason 'refunded by hand'
+
+Nothing is given back by this: it says that a person has seen to it.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -23,8 +32,10 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Ask the steps that have not answered once more
+    #[command(after_help = RETRY)]
     Retry(Why),
     /// You have undone the step by hand, or seen that there is nothing to undo
+    #[command(after_help = MARK_UNDONE)]
     MarkUndone {
         /// The step, like `point`
         step: String,

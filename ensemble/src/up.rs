@@ -102,6 +102,9 @@ async fn serve(args: Args, services: &[Service]) -> Result<(), String> {
     let running = Running {
         nats_url,
         http_url: format!("http://{}", host.address()),
+        monitor_url: server
+            .as_ref()
+            .and_then(|s| s.monitor_url().map(str::to_owned)),
     };
     running.write(&args.serve.data_dir)?;
     announce(&args, services, &running, key.as_ref())?;
@@ -229,6 +232,9 @@ fn announce(
 pub(crate) struct Running {
     pub(crate) nats_url: String,
     pub(crate) http_url: String,
+    /// The monitoring address of a broker of its own.
+    #[serde(default)]
+    pub(crate) monitor_url: Option<String>,
 }
 
 const RUNNING: &str = "running.json";

@@ -4,7 +4,12 @@ use jetstream::http::ticket;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Tables), Box::new(StreamTickets), Box::new(GivenUp)]
+    vec![
+        Box::new(Tables),
+        Box::new(StreamTickets),
+        Box::new(GivenUp),
+        Box::new(Sequences),
+    ]
 }
 
 struct Tables;
@@ -99,5 +104,26 @@ impl MigrationTrait for GivenUp {
              WHERE state = 'COMPENSATION_FAILED'",
         ];
         jetstream::database::migration::run(manager, &tables).await
+    }
+}
+
+struct Sequences;
+
+impl MigrationName for Sequences {
+    fn name(&self) -> &'static str {
+        "m0004_heard_sequences"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Sequences {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let changes = [
+            // Where the events that the order has heard stand in the stream, each followed by
+            // a space: a hint for reading its timeline, never an identity. Added to by the
+            // update that hearing makes anyway.
+            "ALTER TABLE orders ADD COLUMN heard TEXT NOT NULL DEFAULT ''",
+        ];
+        jetstream::database::migration::run(manager, &changes).await
     }
 }

@@ -11,8 +11,9 @@ use jetstream::hearing::reaction::{Purpose, Reaction, Saying};
 use jetstream::hearing::subscription::{Handler, Proof, Subscription};
 use jetstream::{Delivery, Emission, Fault, Settings, Tx};
 
-use crate::domain::{Answer, Input, Order, Rules};
+use crate::domain::{Answer, Input, Rules};
 use crate::placing;
+use crate::store::orders::Change;
 use crate::store::{known, orders};
 
 pub(crate) fn all(settings: &Settings) -> Vec<Subscription> {
@@ -80,9 +81,11 @@ impl Join {
             .map(|delivery| OrderId(delivery.envelope.correlation));
         let mut all = orders::load(tx, ids).await?;
         let loaded: BTreeMap<_, _> = all.iter().map(|(id, order)| (*id, order.version)).collect();
+        let mut heard: BTreeMap<OrderId, Vec<u64>> = BTreeMap::new();
         let mut emissions = Vec::new();
         for delivery in slice {
             let id = OrderId(delivery.envelope.correlation);
+            heard.entry(id).or_default().push(delivery.stream_sequence);
             let order = all
                 .get_mut(&id)
                 .ok_or_else(|| Fault::Permanent(format!("order {id} is not in the database")))?;
@@ -95,13 +98,13 @@ impl Join {
                     .map(|say| placing::because(order, say, step, delivery)),
             );
         }
-        let changed = |order: &&Order| loaded.get(&order.context.order_id) != Some(&order.version);
-        let changed = all.values().filter(changed);
-        orders::save(
-            tx,
-            changed.map(|order| (order, loaded[&order.context.order_id])),
-        )
-        .await?;
+        // Also one that an answer did not change: it remembers where the answer stands.
+        let changes = all.iter().map(|(id, order)| Change {
+            order,
+            loaded: loaded[id],
+            heard: &heard[id],
+        });
+        orders::save(tx, changes).await?;
         Ok(emissions)
     }
 }
@@ -164,6 +167,7 @@ mod tests {
     use events::{Refusal, sample};
 
     use super::*;
+    use crate::domain::Order;
 
     const STEPS: [Step; 2] = [Step::STOCK, Step::POINT];
 

@@ -5,17 +5,20 @@
 
 mod authorization;
 mod check;
+mod commands;
 mod configuration;
 mod crash;
 mod crowd;
 mod dead_letters;
 mod deployed;
+mod doctor;
 mod failures;
 mod follower;
 mod healing;
 mod held_back;
 mod idempotency;
 mod instances;
+mod large;
 mod limits;
 mod logs;
 mod losses;
@@ -42,3 +45,4 @@ mod tokens;
 mod trace_command;
 mod traces;
 mod up;
+mod why;

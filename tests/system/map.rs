@@ -49,7 +49,7 @@ async fn a_broker_that_differs_from_the_code_is_found() {
     changed.expect("a changed consumer");
 
     let (finished, findings) = check(&world, "changed").await;
-    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
     for words in [
         "the consumer laundry is of no service",
         "the consumer cart does not hear order.canceled",
@@ -67,5 +67,28 @@ async fn a_broker_that_differs_from_the_code_is_found() {
     world.provision().await;
     let (finished, findings) = check(&world, "mended").await;
     assert!(finished.status.success(), "{finished:?} {findings:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subjects_that_no_code_knows_are_found() {
+    let world = World::start(Backend::Sqlite).await;
+    let stream = world.broker().get_stream(catalog::STREAM).await;
+    let mut config = stream.expect("the stream").cached_info().config.clone();
+    config.subjects.push("cart.burned".to_owned());
+    let updated = world.broker().update_stream(config).await;
+    updated.expect("the stream takes another subject");
+    let said = world.broker().publish("cart.burned", "ashes".into()).await;
+    said.expect("sent").await.expect("stored");
+    let (finished, findings) = check(&world, "strange-subject").await;
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+    for words in [
+        "the stream takes cart.burned, which no code says",
+        "there are messages on cart.burned, which no code knows",
+    ] {
+        let hit = findings.iter().any(|finding| finding.starts_with(words));
+        assert!(hit, "{words} in {findings:?}");
+    }
+    assert_eq!(findings.len(), 2, "{findings:?}");
     world.end().await;
 }

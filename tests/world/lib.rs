@@ -309,6 +309,16 @@ impl World {
         self.nats.as_ref().expect("a running broker").url()
     }
 
+    /// Where the broker tells how it is.
+    ///
+    /// # Panics
+    /// When the broker was ended.
+    #[must_use]
+    pub fn monitor_url(&self) -> String {
+        let nats = self.nats.as_ref().expect("a running broker");
+        nats.monitor_url().expect("it tells").to_owned()
+    }
+
     /// Ends the broker, lets something happen to its store, and starts it again.
     ///
     /// # Panics

@@ -16,6 +16,8 @@ use jetstream::Settings;
 use jetstream::stream::{broker, topology};
 use serde_json::json;
 
+use crate::failure::Failure;
+use crate::terminal::say;
 use crate::{Broker, SERVICES};
 use model::Map;
 
@@ -33,8 +35,7 @@ Examples:
 It is read off the catalog of events and the services' own subscriptions. A document that
 --write draws into marks the place with <!-- map:begin --> and <!-- map:end -->.
 
-Exit codes: 0 all is well; 1 --check has findings, or something could not be done;
-2 the command line is wrong.";
+With findings it exits with 3.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -83,7 +84,7 @@ enum Format {
     Json,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<(), String> {
+pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     if args.check {
         return check(args).await;
     }
@@ -98,7 +99,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), String> {
     };
     match &args.write {
         Some(document) => write(document, language, &text)?,
-        None => print!("{text}"),
+        None => say(text.trim_end()),
     }
     Ok(())
 }
@@ -119,16 +120,16 @@ fn write(document: &Path, language: &str, text: &str) -> Result<(), String> {
     std::fs::write(document, new).map_err(|e| failed("write", &e))
 }
 
-async fn check(args: &Args) -> Result<(), String> {
+async fn check(args: &Args) -> Result<(), Failure> {
     let mut findings = lint::check(&SERVICES);
     if args.live {
         findings.extend(differences(args).await?);
     }
     if args.json {
-        println!("{:#}", json!({ "findings": findings }));
+        say(&format!("{:#}", json!({ "findings": findings })));
     } else {
         for finding in &findings {
-            println!("{finding}");
+            say(finding);
         }
     }
     match findings.len() {
@@ -141,7 +142,7 @@ async fn check(args: &Args) -> Result<(), String> {
             println!("nothing is wrong with the map");
             Ok(())
         }
-        n => Err(format!("{n} finding(s) on the map")),
+        n => Err(Failure::Found(format!("{n} finding(s) on the map"))),
     }
 }
 

@@ -5,15 +5,16 @@ use std::path::Path;
 use jetstream::replay::{self, Report, Tape};
 use serde_json::{Value, json};
 
-use super::{Args, Ended};
+use super::Args;
 use crate::SERVICES;
+use crate::failure::Failure;
 
 /// Refuses a directory with something in it, before anything is read.
 pub(super) fn check(into: &Path) -> Result<(), String> {
     replay::empty(into).map_err(|error| error.to_string())
 }
 
-pub(super) async fn play(args: &Args, tape: Tape, into: &Path) -> Result<Ended, String> {
+pub(super) async fn play(args: &Args, tape: Tape, into: &Path) -> Result<(), Failure> {
     let tape = match args.at {
         Some(at)
             if tape
@@ -21,7 +22,7 @@ pub(super) async fn play(args: &Args, tape: Tape, into: &Path) -> Result<Ended, 
                 .first()
                 .is_none_or(|first| first.stream_sequence > at) =>
         {
-            return Err(format!("--at {at} is before the first event that was read"));
+            return Err(format!("--at {at} is before the first event that was read").into());
         }
         Some(at) => tape.until(at),
         None => tape,
@@ -38,8 +39,8 @@ pub(super) async fn play(args: &Args, tape: Tape, into: &Path) -> Result<Ended, 
         ),
     }
     match report.differences.is_empty() {
-        true => Ok(Ended::Well),
-        false => Ok(Ended::Found),
+        true => Ok(()),
+        false => Err(Failure::Found(String::new())),
     }
 }
 

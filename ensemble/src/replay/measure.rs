@@ -7,8 +7,8 @@ use jetstream::stream::broker::Context;
 use jetstream::stream::reader::Reader;
 use serde_json::json;
 
-use super::Ended;
 use super::range::Range;
+use crate::failure::Failure;
 
 // The readers take turns, so that none has the warmer cache; the best turn of each counts.
 const TURNS: usize = 5;
@@ -25,7 +25,7 @@ impl Pace {
     }
 }
 
-pub(super) async fn run(broker: &Context, range: &Range, json: bool) -> Result<Ended, String> {
+pub(super) async fn run(broker: &Context, range: &Range, json: bool) -> Result<(), Failure> {
     range.check(broker).await?;
     let mut replay = Vec::new();
     let mut by_get = Vec::new();
@@ -44,7 +44,7 @@ pub(super) async fn run(broker: &Context, range: &Range, json: bool) -> Result<E
     let events = replay.first().map_or(0, |pace| pace.events);
     let (replay, by_get, by_consumer) = (best(&replay), best(&by_get), best(&by_consumer));
     if events == 0 {
-        return Err(range.is_empty());
+        return Err(range.is_empty().into());
     }
     let ratio = replay / by_get.max(by_consumer);
     match json {
@@ -71,7 +71,7 @@ pub(super) async fn run(broker: &Context, range: &Range, json: bool) -> Result<E
             );
         }
     }
-    Ok(Ended::Well)
+    Ok(())
 }
 
 async fn timed(read: impl Future<Output = Result<u64, jetstream::Fault>>) -> Result<Pace, String> {

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use jetstream::replay::file;
 use jetstream::stream::broker;
 
-use crate::{Broker, Ended};
+use crate::Broker;
+use crate::failure::Failure;
 use range::{Range, Reading};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -62,7 +63,7 @@ pub(crate) struct Args {
     broker: Broker,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<Ended, String> {
+pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.file {
         let tape = file::read(path).map_err(|error| error.to_string())?;
         return match &args.into {

@@ -12,14 +12,15 @@ use jetstream::stream::history::Recorded;
 use jetstream::stream::reader::{self, Reader, Start};
 use serde_json::{Value, json};
 
+use super::Args;
 use super::range::{CLOCK_DIFFERENCE, progress};
-use super::{Args, Ended};
+use crate::failure::Failure;
 
 // Following looks again this often.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Prints a file's events.
-pub(super) fn tape(args: &Args, tape: &Tape) -> Result<Ended, String> {
+pub(super) fn tape(args: &Args, tape: &Tape) -> Result<(), Failure> {
     let mut printer = Printer::new(args);
     for event in tape.events() {
         let subject = event.envelope.entry.subject;
@@ -28,11 +29,11 @@ pub(super) fn tape(args: &Args, tape: &Tape) -> Result<Ended, String> {
         }
     }
     printer.end();
-    Ok(Ended::Well)
+    Ok(())
 }
 
 /// Prints a range of the stream.
-pub(super) async fn stream(args: &Args, broker: &Context) -> Result<Ended, String> {
+pub(super) async fn stream(args: &Args, broker: &Context) -> Result<(), Failure> {
     args.range.check(broker).await?;
     let mut printer = Printer::new(args);
     let mut start = match args.range.order {
@@ -41,7 +42,7 @@ pub(super) async fn stream(args: &Args, broker: &Context) -> Result<Ended, Strin
             Start::Time(placed_at - CLOCK_DIFFERENCE)
         }
         None if args.follow && args.range.from.is_none() && args.range.from_seq.is_none() => {
-            Start::Sequence(reader::bounds(broker).await?.1 + 1)
+            Start::Sequence(reader::bounds(broker).await.map_err(|e| e.to_string())?.1 + 1)
         }
         None => args.range.start(),
     };
@@ -55,14 +56,14 @@ pub(super) async fn stream(args: &Args, broker: &Context) -> Result<Ended, Strin
             Ok(Some(next)) if args.follow => start = Start::Sequence(next),
             Ok(Some(_)) => {
                 if printer.printed == 0 {
-                    return Err(args.range.is_empty());
+                    return Err(args.range.is_empty().into());
                 }
                 break;
             }
             // Who reads has read enough.
             Ok(None) => break,
             Err(error) if args.follow => eprintln!("ensemble: {error}; it is tried again"),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         printer.flush();
         tokio::select! {
@@ -71,7 +72,7 @@ pub(super) async fn stream(args: &Args, broker: &Context) -> Result<Ended, Strin
         }
     }
     printer.end();
-    Ok(Ended::Well)
+    Ok(())
 }
 
 /// Reads to the end of the stream or of the range; where to go on from, or nothing when

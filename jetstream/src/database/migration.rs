@@ -4,7 +4,11 @@ use sea_orm_migration::prelude::*;
 
 /// The runtime's own migrations; they run before those of the service.
 pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(RuntimeTables), Box::new(IdempotencyKeys)]
+    vec![
+        Box::new(RuntimeTables),
+        Box::new(IdempotencyKeys),
+        Box::new(StreamSequences),
+    ]
 }
 
 /// Runs the statements of a migration, one after another.
@@ -153,6 +157,29 @@ impl MigrationTrait for IdempotencyKeys {
                     PRIMARY KEY (user_id, route, key)
                 )",
                 "CREATE INDEX idempotency_keys_at ON idempotency_keys (at)",
+            ],
+        )
+        .await
+    }
+}
+
+struct StreamSequences;
+
+impl MigrationName for StreamSequences {
+    fn name(&self) -> &'static str {
+        "m0003_stream_sequences"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for StreamSequences {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // Where the broker said that the event stands in the stream: a hint for
+                // reading, never an identity; 0 where it is not known.
+                "ALTER TABLE outbox ADD COLUMN stream_sequence BIGINT NOT NULL DEFAULT 0",
             ],
         )
         .await

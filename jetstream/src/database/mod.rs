@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod fixture;
 pub mod migration;
 mod open;
+mod safety;
 pub mod snapshot;
 
 pub use open::{DatabaseError, Location};

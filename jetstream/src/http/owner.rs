@@ -59,6 +59,12 @@ impl Operator {
         self.0.shell().database().query(sql, values).await
     }
 
+    /// The time on the database's clock, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.0.shell().database().clock().now()
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors

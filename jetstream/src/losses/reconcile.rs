@@ -92,12 +92,17 @@ pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
         let Some(last) = rows.last() else { break };
         after = last.envelope.pseq;
         report.compared += rows.len();
+        let mut again = Vec::new();
         for event in rows
             .into_iter()
             .filter(|row| !found.contains_key(&row.envelope.id))
         {
-            publish_again(broker, &event).await?;
+            let sequence = publish_again(broker, &event).await?;
+            again.push((event.envelope.pseq, sequence));
             report.republished += 1;
+        }
+        if !again.is_empty() {
+            outbox::mark(shell.database(), &again).await?;
         }
     }
     failpoint::note("republished", report.republished);
@@ -145,9 +150,9 @@ async fn unknown(
     Ok(strange)
 }
 
-/// Publishes under the same message id. When the broker says that it knows the id, it is
+/// Publishes under the same message id; where the event stands now. When the broker says that it knows the id, it is
 /// asked for what it means: after its store was set back, that may be somebody else's.
-async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result<(), Fault> {
+async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result<u64, Fault> {
     let away = |error: &dyn std::fmt::Display| Fault::Away(format!("the broker: {error}"));
     let id = event.envelope.id;
     for message_id in [id.to_string(), format!("{id}-{}", clock::new_id())] {
@@ -157,11 +162,11 @@ async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result
             .await;
         let ack = sent.map_err(|e| away(&e))?.await.map_err(|e| away(&e))?;
         if !ack.duplicate {
-            return Ok(());
+            return Ok(ack.sequence);
         }
         let there = history::at(broker, ack.sequence).await?;
         if there.is_some_and(|recorded| recorded.envelope.id == id) {
-            return Ok(());
+            return Ok(ack.sequence);
         }
     }
     Err(Fault::Unexpected(format!(

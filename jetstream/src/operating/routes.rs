@@ -4,7 +4,8 @@
 
 use axum::Json;
 use axum::extract::{FromRef, State};
-use events::{Envelope, render};
+use events::{Envelope, OrderId, render};
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -17,11 +18,12 @@ use crate::http::{Body, Id, Number, Operator, Problem, Query, Routes, Text, doc}
 use crate::losses::fence;
 use crate::losses::reconcile;
 use crate::operating::views::{
-    Decided, Discarded, Internals, Letter, Letters, Lifted, Reconciled, Redriven, ServiceInternals,
-    WholeLetter,
+    Decided, Discarded, Inside, Internals, Letter, Letters, Lifted, Reconciled, Redriven,
+    SaidEvents, ServiceInternals, WholeLetter,
 };
 use crate::saying::outbox::{self, Committed};
 use crate::shell::Shell;
+use crate::stream::timeline::Timeline;
 
 /// The services of the process.
 #[derive(Clone)]
@@ -59,6 +61,11 @@ pub(crate) fn routes(shells: Vec<Shell>) -> Routes {
         "/dead-letters/{id}/discard",
         discard,
         doc("Give an event up").refuses(409, &["NOT_OPEN"]),
+    )
+    .get(
+        "/outbox",
+        said,
+        "Show what each service has said of an order, and where it is",
     )
     .get(
         "/internals",
@@ -99,6 +106,30 @@ async fn list(
         dead_letters.extend(open.iter().map(|letter| Letter::new(shell, letter)));
     }
     Ok(Json(Letters { dead_letters }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct SaidQuery {
+    /// The order
+    order: Uuid,
+}
+
+/// What the services of the process have said of an order, and where it is.
+async fn said(
+    _: Operator,
+    State(Services(shells)): State<Services>,
+    Query(query): Query<SaidQuery>,
+) -> Result<Json<SaidEvents>, Problem> {
+    let order = OrderId(query.order);
+    let all = shells.iter().map(|shell| Timeline::of(shell, order, &[]));
+    let all = try_join_all(all).await?;
+    let told = all.iter().flat_map(|timeline| &timeline.events);
+    let events = told.map(|told| told.view(true)).collect();
+    Ok(Json(SaidEvents {
+        order_id: query.order,
+        events,
+    }))
 }
 
 async fn show(
@@ -258,10 +289,23 @@ async fn internals(
     let mut services = Vec::new();
     for shell in &shells {
         let database = shell.database();
-        let backlog = outbox::backlog(database).await?;
+        let backlog = match outbox::backlog(database).await {
+            Ok(backlog) => backlog,
+            // Without its database a service can say no more than that.
+            Err(Fault::Away(_)) => {
+                services.push(Inside::Without {
+                    service: shell.name(),
+                    missing: vec!["database"],
+                });
+                continue;
+            }
+            Err(fault) => return Err(fault.into()),
+        };
         let dead_letters = dead_letter::count_open(database).await?;
         let lag = shell.lag().await;
-        services.push(ServiceInternals::new(shell, &backlog, lag, dead_letters));
+        let safety = database.safety().await?;
+        let known = ServiceInternals::new(shell, &backlog, lag, dead_letters, safety);
+        services.push(Inside::Known(Box::new(known)));
     }
     Ok(Json(Internals { services }))
 }

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::hearing::dead_letter::DeadLetter;
 use crate::saying::outbox::Backlog;
 use crate::shell::{Lag, Shell};
+use crate::stream::timeline::TimelineEvent;
 
 /// An event that could not be handled or published.
 #[derive(Serialize, ToSchema)]
@@ -120,7 +121,7 @@ pub(crate) struct Lifted {
 /// How the services are, inside.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Internals {
-    pub(crate) services: Vec<ServiceInternals>,
+    pub(crate) services: Vec<Inside>,
 }
 
 /// How a service is, inside.
@@ -134,6 +135,23 @@ pub(crate) struct ServiceInternals {
     /// Null when the broker is away
     consumer: Option<Consumer>,
     open_dead_letters: i64,
+    /// Which database it has, and what its commits rest on
+    database: Value,
+}
+
+/// A service that can say nothing of itself but what is missing, or how it is inside.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Inside {
+    /// Its database answers
+    Known(Box<ServiceInternals>),
+    /// Its database is away
+    Without {
+        /// Its name
+        service: &'static str,
+        /// What is missing
+        missing: Vec<&'static str>,
+    },
 }
 
 /// What is decided and not published.
@@ -157,6 +175,7 @@ impl ServiceInternals {
         backlog: &Backlog,
         lag: Option<Lag>,
         open_dead_letters: i64,
+        database: Value,
     ) -> Self {
         let now = shell.database().clock().now();
         let fenced = shell.fence_state().state();
@@ -174,6 +193,14 @@ impl ServiceInternals {
                 redelivered: lag.redelivered,
             }),
             open_dead_letters,
+            database,
         }
     }
+}
+
+/// What the services have said of an order.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SaidEvents {
+    pub(crate) order_id: Uuid,
+    pub(crate) events: Vec<TimelineEvent>,
 }

@@ -2,7 +2,7 @@
 //! after its commit (R7). Rows stay, so that what a broker lost can be said again.
 
 use bytes::Bytes;
-use events::{Envelope, EventId, catalog};
+use events::{Envelope, EventId, OrderId, catalog};
 use sea_orm::{DbBackend, QueryResult};
 use uuid::Uuid;
 
@@ -137,13 +137,16 @@ pub(crate) async fn published(
     rows.iter().map(read).collect()
 }
 
-/// Marks rows as published, once the broker has acknowledged them.
-pub(crate) async fn mark(database: &Database, pseqs: &[i64]) -> Result<(), Fault> {
-    let mut rows = Rows::of(&[("pseq", Column::Int)]);
-    for pseq in pseqs {
-        rows.push([(*pseq).into()]);
+/// Marks rows as published, once the broker has acknowledged them, with where it said that
+/// they stand in the stream.
+pub(crate) async fn mark(database: &Database, published: &[(i64, u64)]) -> Result<(), Fault> {
+    let mut rows = Rows::of(&[("pseq", Column::Int), ("sequence", Column::Int)]);
+    for (pseq, sequence) in published {
+        let sequence = i64::try_from(*sequence).unwrap_or(0);
+        rows.push([(*pseq).into(), sequence.into()]);
     }
-    let sql = "UPDATE outbox SET published_at = $1 FROM v WHERE outbox.pseq = v.pseq";
+    let sql = "UPDATE outbox SET published_at = $1, stream_sequence = v.sequence
+               FROM v WHERE outbox.pseq = v.pseq";
     let now = database.clock().now();
     database.run(rows, sql, vec![now.into()]).await?;
     Ok(())
@@ -161,6 +164,32 @@ pub(crate) async fn prune(database: &Database, before: i64, most: i64) -> Result
     database
         .execute(sql, vec![before.into(), most.into()])
         .await
+}
+
+/// An event of an order, as the outbox of who said it has it.
+pub(crate) struct Said {
+    pub(crate) envelope: Envelope,
+    pub(crate) published: bool,
+    /// Where it was in the stream; 0: not known.
+    pub(crate) sequence: u64,
+}
+
+/// What this service has said of an order, oldest first.
+pub(crate) async fn of_order(database: &Database, order: OrderId) -> Result<Vec<Said>, Fault> {
+    let sql = format!(
+        "SELECT {SELECTED}, CAST(published_at IS NOT NULL AS INTEGER) AS published, stream_sequence
+         FROM outbox WHERE correlation = $1 ORDER BY pseq"
+    );
+    let rows = database.query(&sql, vec![order.0.into()]).await?;
+    let said = rows.iter().map(|row| {
+        let sequence: i64 = row.try_get("", "stream_sequence")?;
+        Ok(Said {
+            envelope: read(row)?.envelope,
+            published: row.try_get::<i32>("", "published")? == 1,
+            sequence: u64::try_from(sequence).unwrap_or(0),
+        })
+    });
+    said.collect()
 }
 
 /// What is not published.

@@ -260,7 +260,7 @@ impl Publisher {
                     }
                     self.highest = sequence.max(self.highest);
                     // The marker takes it out of hand once it is marked.
-                    let _ = self.acked.send(Acked(pseq));
+                    let _ = self.acked.send(Acked { pseq, sequence });
                     if let Some((event, from)) = self.traced.remove(&pseq) {
                         self.tracer.published(&event, from, None);
                     }
@@ -313,7 +313,11 @@ pub(crate) fn message(event: &Committed, message_id: &str) -> PublishMessage {
         .headers(headers(event, message_id))
 }
 
-struct Acked(i64);
+struct Acked {
+    pseq: i64,
+    // Where the event stands in the stream.
+    sequence: u64,
+}
 
 /// Marks what was acknowledged, all that comes within a moment in one statement: nobody
 /// waits for it, and each statement is a commit.
@@ -326,12 +330,12 @@ async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Acked>, in_
         {
             some.push(one);
         }
-        let pseqs: Vec<_> = some.drain(..).map(|acked| acked.0).collect();
+        let marks: Vec<_> = some.drain(..).map(|a| (a.pseq, a.sequence)).collect();
         failpoint::reach(Point::Published).await;
-        if let Err(fault) = outbox::mark(&database, &pseqs).await {
+        if let Err(fault) = outbox::mark(&database, &marks).await {
             // Published, but not marked: the sweep publishes it again, under the same id.
-            tracing::warn!(%fault, count = pseqs.len(), "published events could not be marked");
+            tracing::warn!(%fault, count = marks.len(), "published events could not be marked");
         }
-        out_of_hand(&in_flight, pseqs);
+        out_of_hand(&in_flight, marks.iter().map(|(pseq, _)| *pseq));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::{HeaderMap, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use events::{Envelope, EventId, OrderId, catalog};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::clock;
 use crate::fault::Fault;
 
 const PAGE: u64 = 500;
+const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
 // An order's clock and the broker's may differ by this much.
 const CLOCK_DIFFERENCE: i64 = 60_000;
@@ -36,15 +37,29 @@ pub struct Recorded {
 /// # Errors
 /// When the broker is away.
 pub async fn of_order(broker: &jetstream::Context, order: OrderId) -> Result<Vec<Recorded>, Fault> {
+    search(broker, order, |_, _| ()).await
+}
+
+/// As [`of_order`], and says after each page how many events it has read, and how many there
+/// are to read.
+///
+/// # Errors
+/// When the broker is away.
+pub async fn search(
+    broker: &jetstream::Context,
+    order: OrderId,
+    progress: impl FnMut(u64, u64),
+) -> Result<Vec<Recorded>, Fault> {
     let placed_at = placed_at(order);
     let mut seen: HashSet<EventId> = HashSet::new();
     let mut recorded = Vec::new();
-    scan(broker, ">", placed_at - CLOCK_DIFFERENCE, |event| {
+    let from = placed_at - CLOCK_DIFFERENCE;
+    let each = |event: Recorded| {
         if event.envelope.correlation == order.0 && seen.insert(event.envelope.id) {
             recorded.push(event);
         }
-    })
-    .await?;
+    };
+    scan_telling(broker, ">", from, each, progress).await?;
     Ok(recorded)
 }
 
@@ -79,13 +94,26 @@ pub async fn scan(
     broker: &jetstream::Context,
     filter: &str,
     from: i64,
-    mut each: impl FnMut(Recorded),
+    each: impl FnMut(Recorded),
 ) -> Result<(), Fault> {
+    scan_telling(broker, filter, from, each, |_, _| ()).await
+}
+
+async fn scan_telling(
+    broker: &jetstream::Context,
+    filter: &str,
+    from: i64,
+    mut each: impl FnMut(Recorded),
+    mut progress: impl FnMut(u64, u64),
+) -> Result<(), Fault> {
+    let mut read = 0;
     let mut position = json!({ "start_time": clock::rfc3339(from.max(0)) });
     loop {
         position["next_by_subj"] = filter.into();
         let page = read_page(broker, position).await?;
         page.events.into_iter().for_each(&mut each);
+        read += page.read;
+        progress(read, read + page.pending);
         match page.next {
             Some(sequence) => position = json!({ "seq": sequence }),
             None => return Ok(()),
@@ -114,8 +142,57 @@ pub(crate) async fn first(
     Ok(page.events.drain(..).next())
 }
 
+/// The events that stand at some sequences of the stream now; nothing for a sequence where
+/// there is none. Each is read by itself, several at once.
+///
+/// # Errors
+/// When the broker is away.
+pub(crate) async fn at_each(
+    broker: &jetstream::Context,
+    sequences: &[u64],
+) -> Result<Vec<Recorded>, Fault> {
+    let client = broker.client();
+    let subject = format!("$JS.API.DIRECT.GET.{}", catalog::STREAM);
+    let reads = sequences.iter().copied().map(|sequence| {
+        let request = json!({ "seq": sequence }).to_string();
+        client.request(subject.clone(), request.into())
+    });
+    let mut reads = futures::stream::iter(reads).buffer_unordered(AT_ONCE);
+    let mut found = Vec::with_capacity(sequences.len());
+    while let Some(answer) = reads.next().await {
+        let message = answer.map_err(|e| Fault::Away(format!("the stream: {e}")))?;
+        match message.status.map(|status| status.as_u16()) {
+            None => found.extend(recorded(message)),
+            Some(404) => {}
+            Some(code) => return Err(Fault::Away(format!("the stream answers {code}"))),
+        }
+    }
+    Ok(found)
+}
+
+/// A message that was read directly; nothing when a stranger said it.
+fn recorded(message: Message) -> Option<Recorded> {
+    let headers = message.headers?;
+    let subject = header(&headers, "Nats-Subject")?;
+    let stream_sequence = header(&headers, "Nats-Sequence")?.parse().ok()?;
+    match Envelope::decode(subject, message.payload) {
+        Ok(envelope) => Some(Recorded {
+            envelope,
+            stream_sequence,
+        }),
+        // No event of ours; what reads it says so.
+        Err(error) => {
+            tracing::debug!(%error, stream_sequence, "skipped");
+            None
+        }
+    }
+}
+
 struct Read {
     events: Vec<Recorded>,
+    // Messages that were read, whoever said them, and those that are still to be read.
+    read: u64,
+    pending: u64,
     // The sequence to go on from; none at the end of the stream.
     next: Option<u64>,
 }
@@ -152,6 +229,8 @@ async fn read_some(
 async fn collect(answers: &mut Subscriber) -> Result<Read, Fault> {
     let mut read = Read {
         events: vec![],
+        read: 0,
+        pending: 0,
         next: None,
     };
     loop {
@@ -175,6 +254,8 @@ async fn collect(answers: &mut Subscriber) -> Result<Read, Fault> {
         };
         let pending = text("Nats-Num-Pending").and_then(|n| n.parse::<u64>().ok());
         read.next = (pending != Some(0)).then_some(sequence + 1);
+        read.read += 1;
+        read.pending = pending.unwrap_or(0);
         match Envelope::decode(subject, message.payload) {
             Ok(envelope) => read.events.push(Recorded {
                 envelope,

@@ -145,6 +145,7 @@ pub struct LocalServer {
     folder: PathBuf,
     pid: Pid,
     url: String,
+    monitor_url: Option<String>,
     waiter: Option<std::thread::JoinHandle<()>>,
     // Its configuration is somebody else's.
     configured: bool,
@@ -200,11 +201,12 @@ impl LocalServer {
             folder,
             pid,
             url: String::new(),
+            monitor_url: None,
             waiter: Some(waiter),
             configured,
             _lock: lock,
         };
-        server.url = server.wait_until_ready()?;
+        (server.url, server.monitor_url) = server.wait_until_ready()?;
         Ok(server)
     }
 
@@ -228,7 +230,7 @@ impl LocalServer {
         let port = self.url.rsplit(':').next().and_then(|p| p.parse().ok());
         let (pid, waiter) = launch(&self.program, &self.folder, port, self.configured)?;
         (self.pid, self.waiter) = (pid, Some(waiter));
-        self.url = self.wait_until_ready()?;
+        (self.url, self.monitor_url) = self.wait_until_ready()?;
         Ok(())
     }
 
@@ -236,6 +238,12 @@ impl LocalServer {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it tells how it is: its monitoring address, on this machine only.
+    #[must_use]
+    pub fn monitor_url(&self) -> Option<&str> {
+        self.monitor_url.as_deref()
     }
 
     /// Its process, for tests that kill or pause it.
@@ -269,14 +277,14 @@ impl LocalServer {
         let _ = waiter.join();
     }
 
-    fn wait_until_ready(&self) -> Result<String, ServerError> {
+    fn wait_until_ready(&self) -> Result<(String, Option<String>), ServerError> {
         let ports = self.folder.join("ports");
         let start = Instant::now();
         while start.elapsed() < PATIENCE && !self.has_ended() {
-            if let Some(url) = read_ports(&ports) {
+            if let Some((url, monitor_url)) = read_ports(&ports) {
                 let address = url.trim_start_matches("nats://");
                 if std::net::TcpStream::connect(address).is_ok() {
-                    return Ok(url);
+                    return Ok((url, monitor_url));
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -357,6 +365,7 @@ fn configuration(folder: &Path, port: Option<u16>) -> String {
         "# Written at each start.\n\
          host: 127.0.0.1\n\
          port: {port}\n\
+         http: \"127.0.0.1:-1\"\n\
          ports_file_dir: \"{folder}/ports\"\n\
          pid_file: \"{folder}/nats.pid\"\n\
          log_file: \"{folder}/nats.log\"\n\
@@ -429,11 +438,13 @@ pub fn end_with_parent(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 pub fn end_with_parent(_: &mut Command) {}
 
-fn read_ports(folder: &Path) -> Option<String> {
+/// Where it listens, and where it tells how it is.
+fn read_ports(folder: &Path) -> Option<(String, Option<String>)> {
     let file = std::fs::read_dir(folder).ok()?.find_map(Result::ok)?.path();
     let text = std::fs::read_to_string(file).ok()?;
     let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(ports["nats"][0].as_str()?.to_owned())
+    let url = |of: &str| ports[of][0].as_str().map(str::to_owned);
+    Some((url("nats")?, url("monitoring")))
 }
 
 /// Ends a server that an earlier run left on this folder.

@@ -6,6 +6,7 @@ mod place;
 mod read;
 mod resolve;
 mod stream;
+mod stuck;
 mod tickets;
 mod view;
 mod wait;
@@ -99,6 +100,11 @@ pub(crate) fn routes() -> Routes {
             read::list,
             doc("List orders, newest first: one's own, or all for operators")
                 .refuses(404, &["NOT_FOUND"]),
+        )
+        .get(
+            "/orders/stuck",
+            stuck::stuck,
+            "List the orders that are past due, for operators",
         )
         .get("/orders/{id}", read::show, "Show an order")
         .get(

@@ -6,18 +6,17 @@ use axum::http::HeaderMap;
 use events::OrderId;
 use jetstream::http::page::Page;
 use jetstream::http::{Id, Reader};
-use jetstream::stream::history::{self, Recorded};
-use jetstream::{Fault, Problem, Query, Shell, clock, telemetry};
+use jetstream::stream::timeline::{self, TimelineEvent};
+use jetstream::{Fault, Problem, Query, Shell, clock};
 use sea_orm::{QueryResult, Value as Sql};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::messages::Language;
 use super::view::{self, BriefView, OrderView};
 use crate::domain::{self, Order};
-use crate::store::orders::{COLUMNS, read};
+use crate::store::orders::{self, COLUMNS, read};
 
 pub(super) async fn show(
     reader: Reader,
@@ -101,31 +100,23 @@ fn state_named(name: &str) -> Result<domain::State, Problem> {
     })
 }
 
-/// What the stream has of an order.
+/// What happened to an order.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Timeline {
     #[schema(value_type = Uuid)]
     order_id: OrderId,
     events: Vec<TimelineEvent>,
-}
-
-/// An event of an order.
-#[derive(Serialize, ToSchema)]
-struct TimelineEvent {
-    #[schema(example = "order.created.pending")]
-    subject: &'static str,
-    event_id: Uuid,
-    /// The event that caused it; null when it came from outside
-    cause: Option<Uuid>,
-    #[schema(format = DateTime)]
-    time: String,
-    #[schema(example = "order")]
-    service: &'static str,
-    stream_sequence: u64,
-    trace_id: Option<String>,
-    /// What it says; for operators
+    /// How many events order has heard that the stream no longer has where they were
+    missing: usize,
+    /// Whether the stream could be read
+    stream_read: bool,
+    /// How often compensation was asked for; for operators
     #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Value>,
+    attempt: Option<u32>,
+    /// When something is due; for operators
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    due_at: Option<String>,
 }
 
 pub(super) async fn timeline(
@@ -135,33 +126,19 @@ pub(super) async fn timeline(
 ) -> Result<Json<Timeline>, Problem> {
     let (order, _) = find(&reader, id).await?;
     let order_id = order.context.order_id;
-    let recorded = history::of_order(shell.broker(), order_id).await?;
-    let bodies = reader.caller().is_operator();
-    let events = recorded.iter().map(|event| timeline_event(event, bodies));
-    let events = events.collect();
-    Ok(Json(Timeline { order_id, events }))
-}
-
-fn timeline_event(event: &Recorded, with_body: bool) -> TimelineEvent {
-    let envelope = &event.envelope;
-    let body = || {
-        let body = events::render::body(envelope);
-        body.unwrap_or_else(|error| json!({ "unreadable": error.to_string() }))
-    };
-    let trace_id = envelope
-        .traceparent
-        .as_deref()
-        .and_then(telemetry::trace_id);
-    TimelineEvent {
-        subject: envelope.entry.subject,
-        event_id: envelope.id.0,
-        cause: envelope.causation.map(|cause| cause.0),
-        time: clock::rfc3339(envelope.time),
-        service: envelope.entry.writer,
-        stream_sequence: event.stream_sequence,
-        trace_id: trace_id.map(Into::into),
-        body: with_body.then(body),
-    }
+    let heard = orders::heard(&reader, order_id).await?;
+    let timeline = timeline::Timeline::of(&shell, order_id, &heard).await?;
+    let operator = reader.caller().is_operator();
+    let events = timeline.events.iter().map(|told| told.view(operator));
+    let due = Some(order.due_at).filter(|due| *due != 0);
+    Ok(Json(Timeline {
+        order_id,
+        events: events.collect(),
+        missing: timeline.missing,
+        stream_read: timeline.stream_read,
+        attempt: operator.then_some(order.attempt),
+        due_at: due.filter(|_| operator).map(clock::rfc3339),
+    }))
 }
 
 /// Finds an order that may be seen.

@@ -187,11 +187,31 @@ pub(crate) async fn traces(
     Ok(traces)
 }
 
+/// An order to be saved.
+pub(crate) struct Change<'a> {
+    pub(crate) order: &'a Order,
+    /// The version that was loaded.
+    pub(crate) loaded: i64,
+    /// Where the events that it heard stand in the stream.
+    pub(crate) heard: &'a [u64],
+}
+
+impl<'a> From<(&'a Order, i64)> for Change<'a> {
+    fn from((order, loaded): (&'a Order, i64)) -> Self {
+        let heard = &[];
+        Self {
+            order,
+            loaded,
+            heard,
+        }
+    }
+}
+
 /// Saves orders that have changed. The update is conditional on the version that was
 /// loaded (R3): the row is the only decider.
-pub(crate) async fn save<'a>(
+pub(crate) async fn save<'a, C: Into<Change<'a>>>(
     tx: &Tx,
-    changed: impl IntoIterator<Item = (&'a Order, i64)>,
+    changed: impl IntoIterator<Item = C>,
 ) -> Result<(), Fault> {
     let mut rows = Rows::of(&[
         ("id", Column::Id),
@@ -207,10 +227,18 @@ pub(crate) async fn save<'a>(
         ("version", Column::Int),
         ("confirmed_at", Column::Int),
         ("updated_at", Column::Int),
+        ("heard", Column::Text),
     ]);
-    for (order, loaded) in changed {
+    for change in changed {
+        let Change {
+            order,
+            loaded,
+            heard,
+        } = change.into();
         // The one place where an order changes: so every change is hinted at.
-        tx.hint(format!("{HINTS}{}", order.context.order_id));
+        if order.version != loaded {
+            tx.hint(format!("{HINTS}{}", order.context.order_id));
+        }
         rows.push([
             order.context.order_id.0.into(),
             loaded.into(),
@@ -225,6 +253,7 @@ pub(crate) async fn save<'a>(
             order.version.into(),
             order.confirmed_at.into(),
             order.updated_at.into(),
+            sequences(heard).into(),
         ]);
     }
     let expected = rows.len() as u64;
@@ -232,7 +261,7 @@ pub(crate) async fn save<'a>(
     let sql = "UPDATE orders SET state = v.state, reason = v.reason, flags = v.flags,
                    refusals = v.refusals, attempt = v.attempt, overdue = v.overdue,
                    due_at = v.due_at, version = v.version, confirmed_at = v.confirmed_at,
-                   updated_at = v.updated_at,
+                   updated_at = v.updated_at, heard = orders.heard || v.heard,
                    open_slot = CASE WHEN v.open = 1 THEN orders.open_slot END
                FROM v WHERE orders.order_id = v.id AND orders.version = v.loaded";
     let updated = tx.run(rows, sql, vec![]).await?;
@@ -240,4 +269,26 @@ pub(crate) async fn save<'a>(
         true => Ok(()),
         false => Err(Fault::Conflict("an order was decided meanwhile".to_owned())),
     }
+}
+
+fn sequences(heard: &[u64]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for sequence in heard {
+        // A String takes everything.
+        let _ = write!(text, "{sequence} ");
+    }
+    text
+}
+
+/// Where the events that an order has heard stand in the stream, one for each event.
+pub(crate) async fn heard(reader: &Reader, id: OrderId) -> Result<Vec<u64>, Fault> {
+    let sql = "SELECT heard FROM orders WHERE {mine} AND order_id = $2";
+    let rows = reader.query(sql, vec![id.0.into()]).await?;
+    let text: String = match rows.first() {
+        Some(row) => row.try_get("", "heard")?,
+        None => String::new(),
+    };
+    let sequences = text.split_whitespace();
+    Ok(sequences.filter_map(|s| s.parse().ok()).collect())
 }

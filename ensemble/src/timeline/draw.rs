@@ -1,0 +1,169 @@
+//! A timeline on the terminal: a lane per service.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use events::OrderId;
+use events::catalog::Kind;
+use jetstream::clock;
+
+use super::event::Event;
+use crate::SERVICES;
+use crate::terminal::Paint;
+
+const LANE: usize = 8;
+
+/// The events of an order, one line each: when, who, what, because of what.
+pub(crate) fn timeline(order: OrderId, events: &[Event], paint: Paint) -> String {
+    let mut text = header(order, events, paint);
+    let lanes = lanes(events);
+    let names: String = lanes.iter().map(|name| format!("{name:^LANE$}")).collect();
+    let _ = writeln!(text, "{:12}{}", "", paint.dim(names.trim_end()));
+    let numbers: HashMap<&str, usize> = events.iter().map(|e| &*e.id).zip(1..).collect();
+    let start = events.first().map_or(0, |event| event.time);
+    for (event, number) in events.iter().zip(1..) {
+        let time = format!("{:>9}", signed(event.time - start));
+        let _ = writeln!(
+            text,
+            "{time}   {}{number:>3} {} {}{}",
+            marks(event, &lanes, paint),
+            coloured(event, &format!("{:<24}", event.entry.subject), paint),
+            paint.dim(&cause(event, events, &numbers)),
+            remark(event, paint),
+        );
+    }
+    text
+}
+
+fn header(order: OrderId, events: &[Event], paint: Paint) -> String {
+    let start = events.first().map_or(0, |event| event.time);
+    let mut text = format!("order {order}, {}\n", paint.bold(&outcome(events)));
+    let _ = write!(text, "placed {}", clock::rfc3339(start));
+    let contexts = events.iter().map(|event| &event.body["context"]);
+    if let Some(context) = contexts.into_iter().find(|context| context.is_object()) {
+        let word = |name: &str| context[name].as_str().unwrap_or_default().to_owned();
+        let needed = context["needed"].as_array().into_iter().flatten();
+        let needed: Vec<_> = needed.filter_map(|step| step.as_str()).collect();
+        let (user, flow) = (word("user_id"), word("flow"));
+        let _ = write!(text, " by {user}, {flow} flow, needs {}", needed.join(", "));
+    }
+    if let Some(trace) = events.iter().find_map(|event| event.trace_id.as_deref()) {
+        let _ = write!(text, "\ntrace {trace}");
+    }
+    text + "\n\n"
+}
+
+/// How the order stands after these events.
+fn outcome(events: &[Event]) -> String {
+    let start = events.first().map_or(0, |event| event.time);
+    let decided = events.iter().rev().find(|event| {
+        let kind = event.entry.kind;
+        event.entry.writer == "order" && kind != Kind::Created
+    });
+    let Some(decided) = decided else {
+        return "not decided".to_owned();
+    };
+    let word = match decided.entry.kind {
+        Kind::Confirmed => "confirmed",
+        Kind::Compensated => "canceled, and all is given back",
+        Kind::CompensationFailed => "given up: a person is needed",
+        _ => "canceled, not all is given back",
+    };
+    format!("{word} after {}", duration(decided.time - start))
+}
+
+/// The services, in the order of the shop; only those that said something.
+fn lanes(events: &[Event]) -> Vec<&'static str> {
+    let said = |name: &&str| events.iter().any(|event| event.entry.writer == *name);
+    let known = SERVICES.iter().map(|service| service.name);
+    let mut lanes: Vec<&str> = known.filter(said).collect();
+    for event in events {
+        if !lanes.contains(&event.entry.writer) {
+            lanes.push(event.entry.writer);
+        }
+    }
+    lanes
+}
+
+fn marks(event: &Event, lanes: &[&str], paint: Paint) -> String {
+    let mut text = String::new();
+    for lane in lanes {
+        let (left, right) = ((LANE - 1) / 2, LANE / 2);
+        text += &" ".repeat(left);
+        text += &match *lane == event.entry.writer {
+            true => coloured(event, mark(event), paint),
+            false => paint.dim("│"),
+        };
+        text += &" ".repeat(right);
+    }
+    text
+}
+
+fn mark(event: &Event) -> &'static str {
+    match event.entry.kind {
+        Kind::Confirmed | Kind::Compensated => "◆",
+        Kind::Refused(_) | Kind::Canceled | Kind::CompensationFailed => "✗",
+        Kind::Undone(_) if event.body["nothing_to_undo"] == true => "○",
+        Kind::Undone(_) => "↩",
+        _ => "●",
+    }
+}
+
+fn coloured(event: &Event, text: &str, paint: Paint) -> String {
+    match event.entry.kind {
+        Kind::Confirmed | Kind::Taken(_) => paint.green(text),
+        Kind::Refused(_) | Kind::Canceled | Kind::CompensationFailed => paint.red(text),
+        Kind::Undone(_) | Kind::Compensated => paint.yellow(text),
+        Kind::Created | Kind::Fact => text.to_owned(),
+    }
+}
+
+fn cause(event: &Event, events: &[Event], numbers: &HashMap<&str, usize>) -> String {
+    let Some(cause) = &event.cause else {
+        return "◄ from outside".to_owned();
+    };
+    let Some(number) = numbers.get(&**cause) else {
+        return "◄ an event that is not here".to_owned();
+    };
+    let took = event.time - events[number - 1].time;
+    format!("◄ {number}, {}", duration(took))
+}
+
+fn remark(event: &Event, paint: Paint) -> String {
+    let mut text = match event.says() {
+        said if said.is_empty() => String::new(),
+        said => format!("   {said}"),
+    };
+    match event.source.as_str() {
+        "outbox" => text += &paint.yellow("   (from the outbox)"),
+        "unpublished" => text += &paint.yellow("   (not published yet)"),
+        _ => {}
+    }
+    text
+}
+
+fn signed(millis: i64) -> String {
+    match millis {
+        0 => "0".to_owned(),
+        1.. => format!("+{}", duration(millis)),
+        _ => format!("-{}", duration(-millis)),
+    }
+}
+
+/// A span of time in the largest unit that tells it well enough.
+pub(crate) fn duration(millis: i64) -> String {
+    let seconds = millis / 1000;
+    match millis {
+        ..0 => format!("-{}", duration(-millis)),
+        0..=999 => format!("{millis} ms"),
+        1000..=9_999 => format!("{}.{} s", seconds, millis % 1000 / 100),
+        10_000..=119_999 => format!("{seconds} s"),
+        120_000..=7_199_999 => format!("{} min", seconds / 60),
+        7_200_000..=172_799_999 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+#[path = "draw_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! How long a timeline takes in a large stream. Measured on demand, not with every run:
+//!
+//! ```sh
+//! cargo xtask test -p integration-tests --run-ignored only --no-capture five_million
+//! ```
+
+use std::time::{Duration, Instant};
+
+use events::{OrderId, catalog};
+use integration_tests::{Backend, World};
+use serde_json::json;
+
+use crate::commands;
+
+const EVENTS: u64 = 5_000_000;
+// What the broker has in hand at most: it drops what is too much.
+const AT_ONCE: u64 = 4_000;
+const TIMES: usize = 10;
+
+/// Puts small messages into the stream, on a subject that no service here reads.
+async fn fill(world: &World, count: u64) {
+    let client = world.broker().client();
+    let publish = async |n: u64| {
+        for _ in 1..n {
+            let sent = client.publish("cart.changed", "filler".into()).await;
+            sent.expect("sent");
+        }
+        // The broker takes them in order: with the last, all are stored.
+        let last = world
+            .broker()
+            .publish("cart.changed", "filler".into())
+            .await;
+        last.expect("sent").await.expect("stored");
+    };
+    for _ in 0..count / AT_ONCE {
+        publish(AT_ONCE).await;
+    }
+}
+
+async fn an_order(world: &World, product: &str) -> OrderId {
+    let items = json!([{ "product_id": product, "quantity": 1 }]);
+    let order = world.user("alice").place(json!({ "items": items })).await;
+    world.user("alice").until(order, "CONFIRMED").await;
+    order
+}
+
+/// The median and the longest of some timelines.
+async fn measure(mut one: impl AsyncFnMut()) -> [Duration; 2] {
+    let mut took = Vec::new();
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        one().await;
+        took.push(start.elapsed());
+    }
+    took.sort_unstable();
+    [took[TIMES / 2], took[TIMES - 1]]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes, and a gigabyte of disk"]
+#[allow(clippy::print_stdout)] // that is what it is for
+async fn a_timeline_among_five_million_events() {
+    let mut world = World::empty(Backend::Sqlite).await;
+    // Without cart, which compares what is on its subjects.
+    for service in ["order", "stock", "point", "coupon"] {
+        world.start_alone(service).await;
+    }
+    let product = world.operator().product(500, 100).await;
+    world.operator().charge("alice", 50_000).await;
+    let mut orders = vec![("first", an_order(&world, &product).await)];
+    fill(&world, EVENTS / 2).await;
+    orders.push(("middle", an_order(&world, &product).await));
+    fill(&world, EVENTS / 2).await;
+    orders.push(("last", an_order(&world, &product).await));
+    // What the broker has in memory is no help.
+    world.restart_broker(|_| ());
+    let stream = world.broker().get_stream(catalog::STREAM).await;
+    let messages = stream.expect("the stream").cached_info().state.messages;
+    assert!(messages >= EVENTS, "{messages}");
+    println!("{messages} events in the stream; median and longest of {TIMES}, the first cold");
+    for (which, order) in orders {
+        let path = format!("/orders/{order}/timeline");
+        let route = measure(async || {
+            let timeline = world.operator().get(&path).await.ok();
+            let events = timeline["events"].as_array().map(Vec::len);
+            assert_eq!((events, &timeline["missing"]), (Some(4), &json!(0)));
+        });
+        let [median, longest] = route.await;
+        println!("{which:>6} order, GET /orders/…/timeline: {median:>10.1?} {longest:>10.1?}");
+        let order = order.to_string();
+        let command = measure(async || {
+            let finished = commands::run(&world, &["timeline", &order, "--json"]).await;
+            let timeline = commands::json(&finished);
+            assert_eq!(timeline["events"].as_array().map(Vec::len), Some(4));
+            assert_eq!(timeline["notes"], json!([]));
+        });
+        let [median, longest] = command.await;
+        println!("{which:>6} order, ensemble timeline:      {median:>10.1?} {longest:>10.1?}");
+    }
+}
