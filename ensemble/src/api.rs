@@ -68,7 +68,7 @@ pub(crate) fn operator(
             let name = std::env::var("USER").unwrap_or_else(|_| "operator".to_owned());
             let user = UserId::new(name).or_else(|_| UserId::new("operator"));
             let user = user.map_err(|error| error.to_string())?;
-            DevelopmentKey::of(data_dir)?.token(&user, true, Duration::from_secs(600))?
+            DevelopmentKey::there(data_dir)?.token(&user, true, Duration::from_secs(600))?
         }
     };
     let client = Client::builder().timeout(patience).build();

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::terminal::Paint;
 use crate::timeline::draw;
 use crate::timeline::event::{Event, in_order};
+use crate::timeline::source::Found;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -53,7 +54,13 @@ pub(crate) async fn play(url: &str, key: &DevelopmentKey, broker: &Context) -> R
     let recorded = until_told(broker, id).await?;
     let told = recorded.into_iter().map(Told::from);
     let events = told.filter_map(|told| Event::of(&told)).collect();
-    let drawn = draw::timeline(id, &in_order(events), Paint::of_stdout());
+    let link = placed["trace_url"].as_str().map(str::to_owned);
+    let found = Found {
+        events: in_order(events),
+        trace_url: link,
+        ..Found::default()
+    };
+    let drawn = draw::timeline(id, &found, Paint::of_stdout());
     print!("{drawn}");
     println!("\nAgain at any time:  ensemble timeline {id}");
     Ok(())

@@ -2,10 +2,12 @@ use clap::{Command, CommandFactory as _};
 
 use super::Cli;
 
-/// Commands that have no answer to be read by programs: they run, change, or print what is no
-/// data. All others are for looking, and have `--json`.
+/// Commands that have no answer to be read by programs: they run, change, print what is no
+/// data, or nothing but JSON (`openapi`). All others are for looking, and have `--json`.
 const DO_NOT_READ: &[&str] = &[
     "up",
+    "openapi",
+    "capture",
     "token",
     "provision",
     "completions",

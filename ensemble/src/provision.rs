@@ -7,14 +7,16 @@ use jetstream::Settings;
 use jetstream::stream::difference::{self, Difference};
 use jetstream::stream::permissions::{self, Grant};
 use jetstream::stream::topology::{self, Retention};
-use jetstream::stream::{broker, topology::ConsumerSpec};
+use jetstream::stream::{broker, inspect, topology::ConsumerSpec};
 
+use crate::timeline::draw::duration;
 use crate::{Broker, SERVICES};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   ensemble provision --nats-url nats://127.0.0.1:4222
   ensemble provision --nats-url nats://127.0.0.1:4222 --flows parallel --dry-run
+  ensemble provision --nats-url nats://127.0.0.1:4222 --resume
   ensemble provision --print-permissions > deploy/nats/permissions.conf";
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// Change what is live without asking
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
+    /// Resume the consumers that somebody has paused
+    #[arg(long)]
+    resume: bool,
     /// Print what each user of the broker may do, as configuration for nats-server, and end
     #[arg(long)]
     print_permissions: bool,
@@ -84,7 +89,15 @@ pub(crate) async fn run(args: &Args) -> Result<(), String> {
     let differences = difference::compare(&broker, retention, &consumers).await;
     let differences = differences.map_err(|error| error.to_string())?;
     show(&differences);
-    if differences.is_empty() {
+    let paused = paused(&broker, &consumers).await;
+    for (name, left) in &paused {
+        match args.resume {
+            true => println!("resume consumer {name}, which is paused for another {left}"),
+            false => println!("consumer {name} is paused for another {left}: see --resume"),
+        }
+    }
+    let resumes = args.resume && !paused.is_empty();
+    if differences.is_empty() && !resumes {
         println!("nothing to change");
         return Ok(());
     }
@@ -99,8 +112,26 @@ pub(crate) async fn run(args: &Args) -> Result<(), String> {
     topology::provision(&broker, retention, &consumers)
         .await
         .map_err(|error| error.to_string())?;
+    for (name, _) in paused.iter().filter(|_| args.resume) {
+        let resumed = topology::resume(&broker, name).await;
+        resumed.map_err(|error| error.to_string())?;
+    }
     summarize(&consumers);
     Ok(())
+}
+
+/// The consumers that are paused, and for how much longer. To provision leaves them so unless
+/// it is told otherwise: somebody has paused them on purpose.
+async fn paused(broker: &broker::Context, consumers: &[ConsumerSpec]) -> Vec<(String, String)> {
+    let mut paused = Vec::new();
+    for spec in consumers {
+        if let Ok(consumer) = inspect::consumer(broker, &spec.durable).await
+            && consumer.paused
+        {
+            paused.push((spec.durable.clone(), duration(consumer.paused_for())));
+        }
+    }
+    paused
 }
 
 fn show(differences: &[Difference]) {

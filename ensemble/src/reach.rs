@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jetstream::stream::access::Access;
 use jetstream::stream::broker;
 
 use crate::Broker;
@@ -60,15 +61,25 @@ impl Reach {
             Some("data") => String::new(),
             _ => format!(" --data-dir {}", self.broker.data_dir.display()),
         };
-        let broker = match self.broker.address() {
-            Ok(url) => format!(" --nats-url {url}"),
+        // Without a password that somebody has put into the address.
+        let address = match self.broker.address() {
+            Ok(url) => format!(" --nats-url {}", Access::from(&url).shown()),
             Err(_) => " --nats-url URL".to_owned(),
         };
+        let access = self.broker.access.flags();
+        // Who looks may not change anything.
+        let broker = match access.is_empty() {
+            true => address.clone(),
+            false => format!("{address} --nats-user provision --nats-password-file FILE"),
+        };
         let given = self.broker.nats_url.is_some();
-        let also_broker = if given { broker.clone() } else { String::new() };
+        let also_broker = match given {
+            true => format!("{address}{access}"),
+            false => access,
+        };
         Flags {
             both: format!("{services}{also_broker}{data_dir}"),
-            service: format!("{broker}{data_dir}"),
+            service: format!("{address}{data_dir}"),
             services: services + &data_dir,
             broker,
         }
@@ -80,7 +91,7 @@ impl Reach {
 pub(crate) struct Flags {
     /// For commands that ask services.
     pub(crate) services: String,
-    /// For commands that ask the broker.
+    /// For commands that change something on the broker.
     pub(crate) broker: String,
     /// For commands that ask both.
     pub(crate) both: String,

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use events::{Envelope, OrderId};
+use events::Envelope;
 use jetstream::stream::{broker, history};
 use jetstream::telemetry::{Rebuilt, rebuild};
+use serde_json::json;
 
 use crate::Broker;
+use crate::terminal::say;
+use crate::timeline::order_id;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -27,17 +30,15 @@ pub(crate) struct Args {
     /// Save the trace as a file for Jaeger; without this and --otlp it is printed
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Say as JSON what was sent or saved; what is printed is JSON in any case
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: Broker,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), String> {
-    let order: OrderId = args.order_id.parse().map_err(|_| {
-        format!(
-            "`{}` is not an order id: it looks like a UUID",
-            args.order_id
-        )
-    })?;
+    let order = order_id(&args.order_id)?;
     let broker = broker::connect(&args.broker.url()?, "trace").await;
     let broker = broker.map_err(|error| error.to_string())?;
     let recorded = history::of_order(&broker, order).await;
@@ -57,15 +58,28 @@ async fn hand_over(trace: Rebuilt, args: &Args) -> Result<(), String> {
     match (&args.otlp, &args.out) {
         (Some(endpoint), _) => {
             trace.send(endpoint).await?;
-            println!("trace {id}: {spans} spans were sent to {endpoint}");
+            match args.json {
+                true => {
+                    say(&json!({ "trace_id": id, "spans": spans, "sent_to": endpoint }).to_string())
+                }
+                false => say(&format!(
+                    "trace {id}: {spans} spans were sent to {endpoint}"
+                )),
+            }
         }
         (None, Some(path)) => {
             let text = trace.as_jaeger().to_string();
             std::fs::write(path, text)
                 .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-            println!("trace {id}: {spans} spans are in {}", path.display());
+            match args.json {
+                true => say(&json!({ "trace_id": id, "spans": spans, "file": path }).to_string()),
+                false => say(&format!(
+                    "trace {id}: {spans} spans are in {}",
+                    path.display()
+                )),
+            }
         }
-        (None, None) => println!("{}", trace.as_jaeger()),
+        (None, None) => say(&trace.as_jaeger().to_string()),
     }
     Ok(())
 }

@@ -63,3 +63,48 @@ pub(crate) fn json(finished: &Finished) -> Value {
     serde_json::from_str(&finished.stdout)
         .unwrap_or_else(|error| panic!("no JSON ({error}): {finished:?}"))
 }
+
+const ORDER: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+/// Commands that look, and whether they ask the broker, and the services.
+const LOOKING: &[(&[&str], bool, bool)] = &[
+    (&["timeline", ORDER], true, true),
+    (&["why", ORDER], true, true),
+    (&["why", "--stuck"], true, true),
+    (&["doctor"], true, true),
+    (&["trace", ORDER], true, false),
+    (&["check"], true, false),
+    (&["replay"], true, false),
+    (&["map"], true, false),
+    (&["map", "--check", "--live"], true, false),
+    (&["provision", "--dry-run"], true, false),
+    (&["dead-letters", "list"], false, true),
+    (&["dead-letters", "show", ORDER], false, true),
+    (&["reconcile"], false, true),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_look_write_nothing() {
+    let world = World::start(integration_tests::Backend::Sqlite).await;
+    let nothing = world.folder().join("nothing");
+    let data_dir = ["--data-dir", nothing.to_str().expect("a path")];
+    let host = world.hosts().next().expect("a host").address().to_string();
+    let url = format!("http://{host}");
+    for (command, broker, services) in LOOKING {
+        let mut reach = vec![];
+        if *broker {
+            reach.extend(["--nats-url", world.nats_url()]);
+        }
+        if *services {
+            reach.extend(["--url", &url]);
+        }
+        for reach in [&[], &*reach] {
+            let all = command.iter().chain(reach).chain(&data_dir);
+            let finished = start(&world, all).await;
+            // It has understood what it was asked.
+            assert_ne!(finished.status.code(), Some(2), "{command:?}: {finished:?}");
+            assert!(!nothing.exists(), "{command:?} made {}", nothing.display());
+        }
+    }
+    world.end().await;
+}

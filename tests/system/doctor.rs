@@ -124,7 +124,8 @@ async fn what_is_wrong_with_a_consumer_is_found_and_the_remedy_mends_it() {
     let deleted = stream.expect("the stream").delete_consumer("stock").await;
     deleted.expect("deleted");
     until_found(&world, "critical", "NO_CONSUMER", "stock").await;
-    let mended = commands::on(&world, &["provision", "--nats-url", world.nats_url()], &[]).await;
+    let provision = ["provision", "--yes", "--resume", "--nats-url"];
+    let mended = commands::on(&world, &provision, &[world.nats_url()]).await;
     assert!(mended.status.success(), "{mended:?}");
     until_well(&world).await;
 
@@ -328,11 +329,22 @@ async fn a_broker_that_syncs_late_and_has_no_stream_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_credentials_do_not_show_is_said() {
     let world = World::empty(Backend::Sqlite).await;
-    let permissions = "authorization { users = [ { user: reader, password: secret, permissions: {
-        publish: [\"$JS.API.DIRECT.GET.>\"], subscribe: [\"_INBOX.>\"] } } ] }";
+    let permissions = "authorization { users = [ { user: reader, password: hunter2, permissions: {
+        publish: [\"$JS.API.DIRECT.GET.>\"], subscribe: [\"_INBOX_reader.>\"] } } ] }";
     let server = Server::start(&world, permissions).await;
-    let url = server.url.replace("nats://", "nats://reader:secret@");
-    let reach = ["--nats-url", &url, "--monitor", &server.monitor];
+    let password = world.folder().join("password");
+    std::fs::write(&password, "hunter2").expect("a file");
+    let password = password.display().to_string();
+    let reach = [
+        "--nats-url",
+        &server.url,
+        "--nats-user",
+        "reader",
+        "--nats-password-file",
+        &password,
+        "--monitor",
+        &server.monitor,
+    ];
     let finished = commands::on(&world, &["doctor", "--json"], &reach).await;
     let answer = commands::json(&finished);
     let unseen = answer["unseen"].as_array().expect("what is not seen");
@@ -344,6 +356,14 @@ async fn what_the_credentials_do_not_show_is_said() {
     assert!(said("how the stream is cannot be seen"), "{answer}");
     assert!(said("$JS.API.STREAM.INFO.EVENTS"), "{answer}");
     assert!(said("how coupon is cannot be seen"), "{answer}");
+    // A remedy is with the provisioner's credentials, and a password in an address is shown
+    // by nothing.
+    let url = server.url.replace("nats://", "nats://reader:hunter2@");
+    let inside = ["--nats-url", &url, "--monitor", &server.monitor];
+    for finished in [finished, commands::on(&world, &["doctor"], &inside).await] {
+        assert!(!finished.stdout.contains("hunter2"), "{finished:?}");
+        assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

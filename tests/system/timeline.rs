@@ -153,7 +153,8 @@ async fn what_the_stream_has_no_longer_comes_from_the_outboxes(backend: Backend)
     let world = World::start(backend).await;
     let order = a_shop_with_an_order(&world).await.to_string();
     let stream = world.broker().get_stream(catalog::STREAM).await;
-    let mut config = stream.expect("the stream").cached_info().config.clone();
+    let declared = stream.expect("the stream").cached_info().config.clone();
+    let mut config = declared.clone();
     config.max_age = Duration::from_secs(1);
     config.duplicate_window = Duration::from_secs(1);
     let updated = world.broker().update_stream(config).await;
@@ -171,6 +172,16 @@ async fn what_the_stream_has_no_longer_comes_from_the_outboxes(backend: Backend)
     .await;
     let drawn = commands::run(&world, &["timeline", &order]).await;
     assert!(drawn.stdout.contains("(from the outbox)"), "{drawn:?}");
+
+    // What is said again is found where it stands then.
+    let updated = world.broker().update_stream(declared).await;
+    updated.expect("the stream keeps events");
+    world.operator().post("/reconcile", json!({})).await.ok();
+    let finished = commands::run(&world, &["timeline", &order, "--json"]).await;
+    let (events, notes) = told(&finished);
+    assert_eq!(subjects(&events), CONFIRMED, "{finished:?}");
+    let from_stream = events.iter().all(|(_, source)| source == "stream");
+    assert!(from_stream && notes.is_empty(), "{finished:?}");
     world.end().await;
 }
 

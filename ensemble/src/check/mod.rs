@@ -26,6 +26,7 @@ pub use jetstream::operating::invariants::Violation;
 pub use report::Report;
 
 use crate::SERVICES;
+use crate::failure::Failure;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +35,7 @@ Examples:
   ensemble check --nats-url nats://127.0.0.1:4222 --database-url postgres://postgres@127.0.0.1/shop
 
 It only reads, and can be run at any time. On a busy system it judges what has come to rest,
-and counts what has not. It ends with an error when something is not as it must be.";
+and counts what has not. It exits with 3 when something is not as it must be.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -54,7 +55,7 @@ struct Flags {
     serve: ServeArgs,
 }
 
-pub(crate) async fn run(args: Args) -> Result<(), String> {
+pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let serve = serve_args(&args)?;
     let mut places = Vec::new();
     for service in SERVICES {
@@ -75,8 +76,8 @@ pub(crate) async fn run(args: Args) -> Result<(), String> {
     }
     match report.count() {
         0 => Ok(()),
-        1 => Err("1 violation; see above".to_owned()),
-        n => Err(format!("{n} violations; see above")),
+        1 => Err(Failure::Found("1 violation; see above".to_owned())),
+        n => Err(Failure::Found(format!("{n} violations; see above"))),
     }
 }
 

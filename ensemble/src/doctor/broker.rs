@@ -6,6 +6,7 @@ use jetstream::stream::inspect::{Stream, Unseen};
 use jetstream::stream::local_server::OLDEST;
 
 use super::{Examined, Finding, Severity};
+use crate::reach::Flags;
 use crate::timeline::draw::duration;
 
 // What is acknowledged and not on disk within this time is more than outboxes should repair.
@@ -16,13 +17,14 @@ const FULL: u64 = 95;
 // Clocks that differ by more than this hurt what is compared with them, in milliseconds.
 const SKEW: i64 = 1_000;
 
-pub(crate) fn findings(examined: &Examined) -> Vec<Finding> {
+pub(crate) fn findings(examined: &Examined, flags: &Flags) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let provision = format!("ensemble provision{}", flags.broker);
     findings.extend(examined.version.as_deref().and_then(version));
     findings.extend(disk(examined));
     match &examined.stream {
         Some(Ok(stream)) => {
-            findings.extend(kept(stream));
+            findings.extend(kept(stream, &provision));
             findings.extend(full(stream, examined));
             findings.extend(clock(stream, examined));
         }
@@ -31,7 +33,7 @@ pub(crate) fn findings(examined: &Examined) -> Vec<Finding> {
             "NO_STREAM",
             "stream",
             "the broker has no stream EVENTS, so nothing can be said".to_owned(),
-            "create it: ensemble provision",
+            format!("create it: {provision}"),
         )),
         _ => {}
     }
@@ -73,7 +75,7 @@ fn disk(examined: &Examined) -> Option<Finding> {
 }
 
 /// How the stream keeps events.
-fn kept(stream: &Stream) -> Vec<Finding> {
+fn kept(stream: &Stream, provision: &str) -> Vec<Finding> {
     let config = &stream.config;
     let mut findings = Vec::new();
     let mut wrong = |code, evidence: &str, remedy: &str| {
@@ -86,7 +88,7 @@ fn kept(stream: &Stream) -> Vec<Finding> {
             remedy,
         ));
     };
-    let provision = "set it back: ensemble provision";
+    let provision = &format!("set it back: {provision}");
     if config.retention != "limits" {
         let evidence = "its retention is not `limits`: what was heard is gone, and after a restart \
                         the broker does not know what it has had";

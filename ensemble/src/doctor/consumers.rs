@@ -26,7 +26,7 @@ pub(crate) fn findings(examined: &Examined, system: &System) -> Vec<Finding> {
             continue;
         };
         findings.extend(ageing(seen, max_age));
-        findings.extend(configured(&seen.name, consumer));
+        findings.extend(configured(&seen.name, consumer, &system.flags.broker));
         findings.extend(standing_still(seen, consumer, examined.now));
     }
     findings
@@ -54,7 +54,7 @@ fn ageing(seen: &Seen, max_age: i64) -> Option<Finding> {
     ))
 }
 
-fn configured(name: &str, consumer: &Consumer) -> Vec<Finding> {
+fn configured(name: &str, consumer: &Consumer, flags: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if consumer.config.max_deliver > 0 {
         findings.push(Finding::new(
@@ -65,7 +65,7 @@ fn configured(name: &str, consumer: &Consumer) -> Vec<Finding> {
                 "its consumer gives up an event after {} deliveries, and parks it unseen",
                 consumer.config.max_deliver
             ),
-            "set it back: ensemble provision",
+            format!("set it back: ensemble provision{flags}"),
         ));
     }
     if consumer.config.ack_policy != "explicit" {
@@ -77,7 +77,7 @@ fn configured(name: &str, consumer: &Consumer) -> Vec<Finding> {
                 "its consumer acks by the policy `{}`",
                 consumer.config.ack_policy
             ),
-            "delete the consumer, then: ensemble provision",
+            format!("delete the consumer, then: ensemble provision{flags}"),
         ));
     }
     findings
@@ -93,14 +93,14 @@ fn standing_still(seen: &Seen, consumer: &Consumer, now: i64) -> Option<Finding>
     if known.iter().any(|trouble| trouble.remedy != Remedy::Wait) || waits < BEHIND {
         return None;
     }
-    let quiet = consumer.delivered_at().map_or(i64::MAX, |at| now - at);
+    let quiet = consumer.acked_at().map_or(i64::MAX, |at| now - at);
     let evidence = format!("{events} event(s) wait, the oldest for {}", duration(waits));
     Some(match quiet > BEHIND {
         true => Finding::new(
             Severity::Critical,
             "STALLED",
             name,
-            format!("{evidence}, and nothing was delivered for as long"),
+            format!("{evidence}, and it acks none"),
             format!("look at the log of {name}; starting it again is safe"),
         ),
         false => Finding::new(

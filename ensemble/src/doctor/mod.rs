@@ -111,7 +111,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Undone(system.unseen.join("; ")));
     }
     let examined = examine(args, &system).await;
-    let mut findings = broker::findings(&examined);
+    let mut findings = broker::findings(&examined, &system.flags);
     findings.extend(consumers::findings(&examined, &system));
     findings.extend(services::findings(&system));
     findings.sort_by_key(|finding| finding.severity);

@@ -32,8 +32,8 @@ fn troubles(seen: &Seen, system: &System) -> Vec<Finding> {
     let troubles = seen.troubles().into_iter().filter_map(|trouble| {
         let remedy = match trouble.remedy {
             Remedy::Start => format!("start it again: {}-svc{}", seen.name, flags.service),
-            Remedy::Resume => "resume it: ensemble provision".to_owned(),
-            Remedy::Provision => "create it: ensemble provision".to_owned(),
+            Remedy::Resume => format!("resume it: ensemble provision --resume{}", flags.broker),
+            Remedy::Provision => format!("create it: ensemble provision{}", flags.broker),
             Remedy::LiftFence => format!(
                 "look with `ensemble reconcile{0}`, repair, then ensemble fence lift {1} \
                  --reason '…'{0}",

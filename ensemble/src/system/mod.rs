@@ -4,17 +4,22 @@
 pub(crate) mod service;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use jetstream::clock;
 use jetstream::stream::broker::Context;
-use jetstream::stream::inspect;
+use jetstream::stream::inspect::{self, Consumer};
 use serde_json::Value;
 
 use crate::SERVICES;
 use crate::api::Operator;
 use crate::reach::{Flags, Reach};
 use service::Seen;
+
+// How often, and how long after each other, a service is looked at that asks for nothing.
+const LOOKS: u32 = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// The services and the broker.
 pub(crate) struct System {
@@ -101,9 +106,27 @@ async fn look_at(name: &str, internals: Option<Value>, broker: Option<&Context>)
         internals,
         consumer: None,
         oldest: None,
+        acks: false,
     };
     let Some(broker) = broker else { return seen };
-    let consumer = inspect::consumer(broker, name).await;
+    let mut consumer = inspect::consumer(broker, name).await;
+    // A service that is busy asks for more when it is done with what it has: it is looked at
+    // again before it is said to be down.
+    for _ in 0..LOOKS {
+        let asks = |consumer: &Consumer| consumer.num_waiting > 0;
+        if seen.internals.is_some() || !consumer.as_ref().is_ok_and(|consumer| !asks(consumer)) {
+            break;
+        }
+        let before = consumer.as_ref().map(Consumer::acked_until).unwrap_or(0);
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        consumer = inspect::consumer(broker, name).await;
+        if let Ok(consumer) = &consumer
+            && consumer.acked_until() > before
+        {
+            seen.acks = true;
+            break;
+        }
+    }
     if let Ok(consumer) = &consumer {
         let stored = inspect::oldest_unacked(broker, consumer).await;
         seen.oldest = stored.map(|at| (clock::wall() - at).max(0));

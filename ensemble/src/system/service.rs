@@ -16,6 +16,8 @@ pub(crate) struct Seen {
     pub(crate) consumer: Option<Result<Consumer, Unseen>>,
     /// How long ago the oldest event was stored that it has not acked, in milliseconds.
     pub(crate) oldest: Option<i64>,
+    /// Whether it was seen to ack something.
+    pub(crate) acks: bool,
 }
 
 /// What keeps a service from answering.
@@ -106,7 +108,7 @@ impl Seen {
     /// Whether no instance of it runs, as far as can be seen.
     pub(crate) fn is_down(&self) -> bool {
         let asks = self.seen_consumer().map(|c| c.num_waiting > 0);
-        self.internals.is_none() && asks == Some(false)
+        self.internals.is_none() && !self.acks && asks == Some(false)
     }
 
     /// Whether nothing is known of it.

@@ -8,14 +8,16 @@ use events::catalog::Kind;
 use jetstream::clock;
 
 use super::event::Event;
+use super::source::Found;
 use crate::SERVICES;
 use crate::terminal::Paint;
 
 const LANE: usize = 8;
 
 /// The events of an order, one line each: when, who, what, because of what.
-pub(crate) fn timeline(order: OrderId, events: &[Event], paint: Paint) -> String {
-    let mut text = header(order, events, paint);
+pub(crate) fn timeline(order: OrderId, found: &Found, paint: Paint) -> String {
+    let events = &found.events;
+    let mut text = header(order, found, paint);
     let lanes = lanes(events);
     let names: String = lanes.iter().map(|name| format!("{name:^LANE$}")).collect();
     let _ = writeln!(text, "{:12}{}", "", paint.dim(names.trim_end()));
@@ -35,7 +37,8 @@ pub(crate) fn timeline(order: OrderId, events: &[Event], paint: Paint) -> String
     text
 }
 
-fn header(order: OrderId, events: &[Event], paint: Paint) -> String {
+fn header(order: OrderId, found: &Found, paint: Paint) -> String {
+    let events = &found.events;
     let start = events.first().map_or(0, |event| event.time);
     let mut text = format!("order {order}, {}\n", paint.bold(&outcome(events)));
     let _ = write!(text, "placed {}", clock::rfc3339(start));
@@ -47,8 +50,11 @@ fn header(order: OrderId, events: &[Event], paint: Paint) -> String {
         let (user, flow) = (word("user_id"), word("flow"));
         let _ = write!(text, " by {user}, {flow} flow, needs {}", needed.join(", "));
     }
-    if let Some(trace) = events.iter().find_map(|event| event.trace_id.as_deref()) {
+    if let Some(trace) = found.trace_id() {
         let _ = write!(text, "\ntrace {trace}");
+    }
+    if let Some(link) = &found.trace_url {
+        let _ = write!(text, " at {link}");
     }
     text + "\n\n"
 }
@@ -63,13 +69,13 @@ fn outcome(events: &[Event]) -> String {
     let Some(decided) = decided else {
         return "not decided".to_owned();
     };
-    let word = match decided.entry.kind {
-        Kind::Confirmed => "confirmed",
-        Kind::Compensated => "canceled, and all is given back",
-        Kind::CompensationFailed => "given up: a person is needed",
-        _ => "canceled, not all is given back",
-    };
-    format!("{word} after {}", duration(decided.time - start))
+    let after = duration(decided.time - start);
+    match decided.entry.kind {
+        Kind::Confirmed => format!("confirmed after {after}"),
+        Kind::Compensated => format!("canceled, and all was given back after {after}"),
+        Kind::CompensationFailed => format!("given up after {after}: a person is needed"),
+        _ => format!("canceled after {after}, and not all is given back"),
+    }
 }
 
 /// The services, in the order of the shop; only those that said something.

@@ -23,7 +23,12 @@ fn event(id: &str, cause: Option<&str>, subject: &str, at: i64, body: Value) -> 
 
 fn drawn(events: Vec<Event>) -> String {
     let order = ORDER.parse().expect("an id");
-    timeline(order, &in_order(events), Paint::OFF)
+    let found = Found {
+        events: in_order(events),
+        trace_url: Some("http://jaeger:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+        notes: vec![],
+    };
+    timeline(order, &found, Paint::OFF)
 }
 
 #[test]

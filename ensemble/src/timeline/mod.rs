@@ -36,10 +36,17 @@ pub(crate) async fn run(args: &Args) -> Result<(), String> {
     let found = source::of_order(order, &args.reach).await?;
     if args.json {
         let events: Vec<_> = found.events.iter().map(|event| &event.view).collect();
-        say(&json!({ "order_id": order, "events": events, "notes": found.notes }).to_string());
+        let answer = json!({
+            "order_id": order,
+            "trace_id": found.trace_id(),
+            "trace_url": found.trace_url,
+            "events": events,
+            "notes": found.notes,
+        });
+        say(&answer.to_string());
         return Ok(());
     }
-    say(draw::timeline(order, &found.events, Paint::of_stdout()).trim_end());
+    say(draw::timeline(order, &found, Paint::of_stdout()).trim_end());
     for note in &found.notes {
         remark(&format!("note: {note}"));
     }

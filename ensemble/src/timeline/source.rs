@@ -20,8 +20,17 @@ use crate::terminal::Progress;
 pub(crate) struct Found {
     /// In order of time.
     pub(crate) events: Vec<Event>,
+    /// Where the trace of the order can be seen, if its service knows.
+    pub(crate) trace_url: Option<String>,
     /// What the reader must know about them, a sentence each.
     pub(crate) notes: Vec<String>,
+}
+
+impl Found {
+    /// The trace of the order, when it is sampled.
+    pub(crate) fn trace_id(&self) -> Option<&str> {
+        self.events.iter().find_map(|e| e.trace_id.as_deref())
+    }
 }
 
 /// What the services know of an order.
@@ -52,7 +61,11 @@ pub(crate) async fn of_order(order: OrderId, reach: &Reach) -> Result<Found, Str
         Some(timeline) => timeline["missing"] == 0 && timeline["stream_read"] == true,
         None => false,
     };
-    let mut found = Found::default();
+    let link = asked.order.as_ref().and_then(|o| o["trace_url"].as_str());
+    let mut found = Found {
+        trace_url: link.map(str::to_owned),
+        ..Found::default()
+    };
     let mut events = asked.events;
     if !complete {
         let why = match &asked.order {

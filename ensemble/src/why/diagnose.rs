@@ -138,7 +138,7 @@ pub(crate) fn why(facts: &Facts, system: &System) -> Answer {
 fn headline(facts: &Facts, missing: &[&str]) -> (Verdict, String) {
     let (order, now) = (&facts.order, facts.now);
     let id = &order.id;
-    let who = listed(missing.iter().copied());
+    let who = listed(steps::in_question(order, missing));
     let after = |kind: Kind| {
         let decided = facts.events.iter().find(|event| event.entry.kind == kind);
         match decided {

@@ -65,6 +65,7 @@ fn system() -> System {
         internals: Some(json!({ "missing": [], "fenced": null })),
         consumer: Some(Ok(consumer(json!({})))),
         oldest: None,
+        acks: false,
     };
     System {
         services: SERVICES
@@ -87,7 +88,7 @@ fn consumer(other: Value) -> jetstream::stream::inspect::Consumer {
     let mut info = json!({
         "config": { "max_ack_pending": 4096, "max_deliver": -1, "ack_policy": "explicit" },
         "num_pending": 0, "num_ack_pending": 0, "num_redelivered": 0, "num_waiting": 1,
-        "ack_floor": { "stream_seq": 9 }, "delivered": { "stream_seq": 9 },
+        "ack_floor": { "stream_seq": 9 },
     });
     for (name, value) in other.as_object().expect("an object") {
         info[name] = value.clone();

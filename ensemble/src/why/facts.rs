@@ -20,6 +20,14 @@ pub(crate) struct Facts {
     pub(crate) notes: Vec<String>,
 }
 
+impl Facts {
+    /// When something was said last that may want an answer.
+    pub(crate) fn asked_at(&self) -> i64 {
+        let last = self.events.iter().map(|event| event.time).max();
+        last.unwrap_or(0).max(self.order.placed_at)
+    }
+}
+
 /// An open dead letter of the order.
 #[derive(Debug, Clone)]
 pub(crate) struct Letter {

@@ -10,6 +10,9 @@ use crate::system::service::{Remedy, Trouble};
 use crate::timeline::draw::duration;
 use crate::timeline::event::Event;
 
+// A service that has heard everything has answered within this time, in milliseconds.
+const SOON: i64 = 10_000;
+
 /// How a step stands.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -48,6 +51,9 @@ fn line(step: &str, flag: &str, facts: &Facts) -> String {
             format!("gave back what it held{after}")
         }
         "void" => "had nothing to give back".to_owned(),
+        "waiting" if !in_question(&facts.order, &facts.order.missing()).contains(&step) => {
+            "has not been asked: the steps before it come first".to_owned()
+        }
         _ => {
             let long = duration(facts.now - facts.order.placed_at);
             format!("has not answered for {long}")
@@ -102,9 +108,16 @@ pub(crate) fn why_silent(step: &str, facts: &Facts, system: &System) -> (Vec<Bec
             .is_none_or(|seen| seen.is_unseen());
         let (code, text) = match unseen {
             true => ("UNSEEN", format!("how {step} is cannot be seen from here")),
-            false => (
+            false if facts.now - facts.asked_at() < SOON => (
                 "IN_HAND",
                 format!("{step} runs and has heard everything: its answer should be on its way"),
+            ),
+            false => (
+                "NO_ANSWER",
+                format!(
+                    "{step} runs and has heard everything, and yet there is no answer of it: see \
+                     its log"
+                ),
             ),
         };
         because.push(Because {
@@ -242,11 +255,17 @@ fn remedy(service: &str, trouble: &Trouble, system: &System) -> Option<Next> {
     };
     match trouble.remedy {
         Remedy::Start => next(
-            "start it again with the flags that it had, like",
+            &format!("start {service} again with the flags that it had, like"),
             format!("{service}-svc{}", system.flags.service),
         ),
-        Remedy::Resume => next("resume it", format!("ensemble provision{broker}")),
-        Remedy::Provision => next("create it", format!("ensemble provision{broker}")),
+        Remedy::Resume => next(
+            &format!("resume {service}'s consumer"),
+            format!("ensemble provision --resume{broker}"),
+        ),
+        Remedy::Provision => next(
+            &format!("create {service}'s consumer"),
+            format!("ensemble provision{broker}"),
+        ),
         Remedy::LiftFence => next(
             "see which events its database does not know, and repair it before the fence is lifted",
             format!("ensemble reconcile{services}"),

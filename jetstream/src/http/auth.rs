@@ -171,8 +171,23 @@ impl DevelopmentKey {
                 format!("cannot write {shown}: {error}; choose a directory you own with --data-dir")
             })?;
         }
-        let pem = std::fs::read_to_string(&path)
-            .map_err(|error| format!("cannot read {shown}: {error}"))?;
+        Self::there(data_dir)
+    }
+
+    /// The key of a data directory where it has been made; nothing is written.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be read, or is no Ed25519 key.
+    pub fn there(data_dir: &Path) -> Result<Self, String> {
+        let path = data_dir.join(KEY_FILE);
+        let shown = path.display().to_string();
+        let pem = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => format!(
+                "there is no development key at {shown}: give the data directory of the system \
+                 with --data-dir, or an operator's token with --token-file"
+            ),
+            _ => format!("cannot read {shown}: {error}"),
+        })?;
         Self::from_pem(&pem).ok_or_else(|| {
             format!("{shown} is not an Ed25519 key in PKCS#8 PEM: remove it to have a new one")
         })

@@ -50,6 +50,26 @@ pub struct AccessArgs {
 }
 
 impl AccessArgs {
+    /// The flags that say the same again, for commands to copy; each has a space before it.
+    #[must_use]
+    pub fn flags(&self) -> String {
+        let file = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.path.clone());
+        let flags = [
+            ("nats-user", self.nats_user.as_ref().map(PathBuf::from)),
+            ("nats-password-file", file(&self.nats_password_file)),
+            ("nats-nkey-file", file(&self.nats_nkey_file)),
+            ("nats-creds-file", file(&self.nats_creds_file)),
+            ("nats-ca", self.nats_ca.clone()),
+            ("nats-cert", self.nats_cert.clone()),
+            ("nats-cert-key", self.nats_cert_key.clone()),
+        ];
+        let given = flags.into_iter().filter_map(|(name, value)| {
+            let value = value?;
+            Some(format!(" --{name} {}", value.display()))
+        });
+        given.collect()
+    }
+
     /// How the broker at this address is reached.
     ///
     /// # Errors
@@ -137,7 +157,8 @@ impl From<&Access> for Access {
 
 impl Access {
     /// The address, without what nobody should read.
-    pub(crate) fn shown(&self) -> String {
+    #[must_use]
+    pub fn shown(&self) -> String {
         match url::Url::parse(&self.url) {
             Ok(mut url) if url.password().is_some() || !url.username().is_empty() => {
                 let _ = url.set_password(None);
@@ -151,7 +172,10 @@ impl Access {
 
 /// Something that is read from a file, and never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    path: PathBuf,
+}
 
 impl Secret {
     /// Reads the file of a flag.
@@ -163,14 +187,17 @@ impl Secret {
             .map_err(|error| format!("the file cannot be read: {error}"))?;
         match text.trim() {
             "" => Err("the file is empty".to_owned()),
-            secret => Ok(Self(secret.to_owned())),
+            secret => Ok(Self {
+                text: secret.to_owned(),
+                path: path.into(),
+            }),
         }
     }
 
     /// What must not be shown.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -200,12 +227,18 @@ fn readable(path: &str) -> Result<PathBuf, String> {
 mod tests {
     use super::*;
 
+    fn secret(text: &str) -> Secret {
+        Secret {
+            text: text.to_owned(),
+            path: "password.txt".into(),
+        }
+    }
+
     #[test]
     fn what_is_secret_is_not_shown() {
-        let secret = Secret("hunter2".to_owned());
         let args = AccessArgs {
             nats_user: Some("order".to_owned()),
-            nats_password_file: Some(secret),
+            nats_password_file: Some(secret("hunter2")),
             ..AccessArgs::default()
         };
         let access = args
@@ -215,10 +248,13 @@ mod tests {
             format!("{args:?}"),
             format!("{:?}", access.proof),
             access.shown(),
+            args.flags(),
         ] {
             assert!(!shown.contains("hunter2"), "{shown}");
         }
         assert_eq!(access.shown(), "nats://host:4222");
+        let flags = " --nats-user order --nats-password-file password.txt";
+        assert_eq!(args.flags(), flags);
     }
 
     #[test]
@@ -231,7 +267,7 @@ mod tests {
         let error = without.access("nats://h").expect_err("no password");
         assert!(error.contains("--nats-password-file"), "{error}");
         let nobody = AccessArgs {
-            nats_password_file: Some(Secret("x".to_owned())),
+            nats_password_file: Some(secret("x")),
             ..AccessArgs::default()
         };
         let error = nobody.access("nats://h").expect_err("no user");

@@ -124,7 +124,6 @@ pub struct Consumer {
     #[serde(default)]
     pause_remaining: i64,
     ack_floor: Position,
-    delivered: Position,
 }
 
 /// How a consumer is configured.
@@ -165,10 +164,12 @@ impl Consumer {
         self.ack_floor.stream_seq
     }
 
-    /// When it last delivered something, in milliseconds since the Unix epoch.
+    /// When something was last acked, in milliseconds since the Unix epoch; nothing when
+    /// nothing was since the broker started. (When something was last delivered says less: a
+    /// message that is kept in hand counts again and again.)
     #[must_use]
-    pub fn delivered_at(&self) -> Option<i64> {
-        clock::parse_rfc3339(self.delivered.last_active.as_deref()?)
+    pub fn acked_at(&self) -> Option<i64> {
+        clock::parse_rfc3339(self.ack_floor.last_active.as_deref()?)
     }
 
     /// What it hears.

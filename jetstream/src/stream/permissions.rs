@@ -75,6 +75,7 @@ impl Grant {
             format!("$JS.API.CONSUMER.INFO.{STREAM}.*"),
             format!("$JS.API.CONSUMER.CREATE.{STREAM}.>"),
             format!("$JS.API.CONSUMER.DELETE.{STREAM}.*"),
+            format!("$JS.API.CONSUMER.PAUSE.{STREAM}.*"),
             format!("{READ}{STREAM}"),
         ])
     }
@@ -83,6 +84,7 @@ impl Grant {
     #[must_use]
     pub fn reader() -> Self {
         Self::new("look", "reads: map, timeline, why, replay, doctor").publish([
+            "$JS.API.INFO".to_owned(),
             format!("$JS.API.STREAM.INFO.{STREAM}"),
             format!("$JS.API.CONSUMER.LIST.{STREAM}"),
             format!("$JS.API.CONSUMER.NAMES.{STREAM}"),
@@ -157,7 +159,7 @@ mod tests {
                     subject.as_str(),
                     ">" | "$JS.>" | "$JS.API.>" | "_INBOX.>"
                 ));
-                let changes = ["CREATE", "UPDATE", "DELETE", "PURGE"];
+                let changes = ["CREATE", "UPDATE", "DELETE", "PURGE", "PAUSE"];
                 let changes = changes.iter().any(|word| subject.contains(word));
                 assert!(
                     !changes || grant.user == "provision",

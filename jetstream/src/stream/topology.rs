@@ -113,6 +113,24 @@ async fn keep_or_create(
     create_consumer(broker, spec, from).await
 }
 
+/// Resumes a consumer that was paused, by a message of the broker's API (ADR-60): one
+/// without a time resumes.
+///
+/// # Errors
+/// What the broker says.
+pub async fn resume(broker: &jetstream::Context, durable: &str) -> Result<(), ProvisionError> {
+    let failed = |why: String| ProvisionError(format!("consumer {durable}"), why);
+    let subject = format!("$JS.API.CONSUMER.PAUSE.{}.{durable}", catalog::STREAM);
+    let answer = broker.client().request(subject, "".into()).await;
+    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    let answer: serde_json::Value =
+        serde_json::from_slice(&answer.payload).map_err(|error| failed(error.to_string()))?;
+    match answer["error"]["description"].as_str() {
+        Some(error) => Err(failed(error.to_owned())),
+        None => Ok(()),
+    }
+}
+
 /// Creates a consumer that begins at a sequence.
 pub(crate) async fn create_consumer(
     broker: &jetstream::Context,

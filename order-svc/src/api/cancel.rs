@@ -74,7 +74,8 @@ async fn attempt(shell: &Shell, reader: &Reader, id: OrderId) -> Result<OrderVie
         orders::save(&tx, [(&order, version)]).await?;
     }
     let jaeger = shell.settings().jaeger_url.as_deref();
-    let body = view::whole(&order, None, jaeger);
+    let traceparent = trace.map(|place| place.traceparent());
+    let body = view::whole(&order, traceparent.as_deref(), jaeger);
     shell.commit(tx, emissions).await?;
     Ok(body)
 }

@@ -105,6 +105,10 @@ fn state_named(name: &str) -> Result<domain::State, Problem> {
 pub(super) struct Timeline {
     #[schema(value_type = Uuid)]
     order_id: OrderId,
+    /// The trace of the order; null when it is not sampled
+    trace_id: Option<String>,
+    /// Where the trace can be seen; null without an address of Jaeger's pages
+    trace_url: Option<String>,
     events: Vec<TimelineEvent>,
     /// How many events order has heard that the stream no longer has where they were
     missing: usize,
@@ -124,7 +128,9 @@ pub(super) async fn timeline(
     State(shell): State<Shell>,
     Id(id): Id<OrderId>,
 ) -> Result<Json<Timeline>, Problem> {
-    let (order, _) = find(&reader, id).await?;
+    let (order, traceparent) = find(&reader, id).await?;
+    let jaeger = shell.settings().jaeger_url.as_deref();
+    let (trace_id, trace_url) = view::trace(Some(&traceparent), jaeger);
     let order_id = order.context.order_id;
     let heard = orders::heard(&reader, order_id).await?;
     let timeline = timeline::Timeline::of(&shell, order_id, &heard).await?;
@@ -133,6 +139,8 @@ pub(super) async fn timeline(
     let due = Some(order.due_at).filter(|due| *due != 0);
     Ok(Json(Timeline {
         order_id,
+        trace_id,
+        trace_url,
         events: events.collect(),
         missing: timeline.missing,
         stream_read: timeline.stream_read,

@@ -73,7 +73,9 @@ pub(super) async fn resolve(
         after: summary(order),
     };
     audit::append(&tx, entry).await?;
-    let body = view::whole(order, None, shell.settings().jaeger_url.as_deref());
+    let traceparent = trace.map(|place| place.traceparent());
+    let jaeger = shell.settings().jaeger_url.as_deref();
+    let body = view::whole(order, traceparent.as_deref(), jaeger);
     shell.commit(tx, emissions).await?;
     Ok(Accepted(body))
 }

@@ -152,10 +152,7 @@ pub(super) fn whole(order: &Order, traceparent: Option<&str>, jaeger: Option<&st
         unit_price: line.unit_price,
     });
     let confirmed = order.confirmed_at > 0;
-    let trace_id = traceparent.and_then(telemetry::trace_id);
-    let trace_url = trace_id.as_ref().zip(jaeger);
-    let trace_url =
-        trace_url.map(|(trace, url)| format!("{}/trace/{trace}", url.trim_end_matches('/')));
+    let (trace_id, trace_url) = trace(traceparent, jaeger);
     OrderView {
         order_id: context.order_id,
         user_id: context.user_id.clone(),
@@ -177,9 +174,19 @@ pub(super) fn whole(order: &Order, traceparent: Option<&str>, jaeger: Option<&st
         deadline: clock::rfc3339(context.deadline),
         updated_at: clock::rfc3339(order.updated_at),
         confirmed_at: confirmed.then(|| clock::rfc3339(order.confirmed_at)),
-        trace_id: trace_id.map(Into::into),
+        trace_id,
         trace_url,
     }
+}
+
+/// The id of the trace, and where it can be seen.
+pub(super) fn trace(
+    traceparent: Option<&str>,
+    jaeger: Option<&str>,
+) -> (Option<String>, Option<String>) {
+    let id = traceparent.and_then(telemetry::trace_id);
+    let link = |(id, url): (&str, &str)| format!("{}/trace/{id}", url.trim_end_matches('/'));
+    (id.map(Into::into), id.zip(jaeger).map(link))
 }
 
 /// Just how it stands, for polling.
