@@ -49,7 +49,9 @@ impl System {
             (service.name.to_owned(), seen)
         });
         let services: BTreeMap<String, Seen> = join_all(services).await.into_iter().collect();
-        for seen in services.values().filter(|seen| seen.is_unseen()) {
+        // Where nobody answers at all, that has been said.
+        let nobody = broker.is_none() && services.values().all(Seen::is_unseen);
+        for seen in services.values().filter(|seen| seen.is_unseen() && !nobody) {
             unseen.push(format!("how {} is cannot be seen", seen.name));
         }
         Self {

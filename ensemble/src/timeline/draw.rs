@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use events::OrderId;
 use events::catalog::Kind;
 use jetstream::clock;
+use serde_json::json;
 
 use super::event::Event;
 use super::source::Found;
@@ -78,9 +79,14 @@ fn outcome(events: &[Event]) -> String {
     }
 }
 
-/// The services, in the order of the shop; only those that said something.
+/// The services, in the order of the shop: those that said something, or are needed.
 fn lanes(events: &[Event]) -> Vec<&'static str> {
-    let said = |name: &&str| events.iter().any(|event| event.entry.writer == *name);
+    let said = |name: &&str| {
+        events.iter().any(|event| {
+            let needed = event.body["context"]["needed"].as_array();
+            event.entry.writer == *name || needed.is_some_and(|steps| steps.contains(&json!(name)))
+        })
+    };
     let known = SERVICES.iter().map(|service| service.name);
     let mut lanes: Vec<&str> = known.filter(said).collect();
     for event in events {
