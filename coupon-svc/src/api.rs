@@ -11,7 +11,7 @@ use jetstream::http::idempotency::{Answered, Once};
 use jetstream::http::intake::{Call, Intake};
 use jetstream::http::limits::PerUser;
 use jetstream::http::page::Page;
-use jetstream::http::{Created, Id, Nothing, Number, Operator, Owner, Routes, Text, doc};
+use jetstream::http::{Created, Id, Nothing, Number, Operator, Owner, Routes, Text, doc, object};
 use jetstream::{Body, Emission, Fault, Problem, Query, Shell, telemetry};
 use sea_orm::QueryResult;
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,7 @@ struct NewCampaign {
     #[schema(inline)]
     name: Text,
     #[schema(value_type = Off)]
+    #[serde(deserialize_with = "object")]
     discount: Terms,
     /// The smallest subtotal that a coupon can be used with
     #[schema(inline)]

@@ -55,6 +55,24 @@ const WAYS: &[(&str, Spoil)] = &[
         let cut = (length > 1).then(|| 1 + dice.below(length - 1))?;
         Some(draft.with(|body| body.truncate(cut)))
     }),
+    ("an object as a list of its values", |_, dice, draft| {
+        let mut value: Value = serde_json::from_slice(&draft.body).ok()?;
+        let fields = value.as_object_mut()?.values_mut();
+        let mut inner: Vec<&mut Value> = fields
+            .flat_map(|field| match field {
+                Value::Array(items) => items.iter_mut().collect(),
+                field => vec![field],
+            })
+            .filter(|field| field.is_object())
+            .collect();
+        let chosen = (!inner.is_empty()).then(|| dice.below(inner.len()))?;
+        let mut list: Vec<Value> = inner[chosen].as_object()?.values().cloned().collect();
+        // Fields that may be missing have their places too.
+        list.resize(list.len() + dice.below(3), Value::Null);
+        *inner[chosen] = list.into();
+        let body = value.to_string();
+        Some(draft.with_body(body.as_bytes()))
+    }),
     ("unknown field", |_, dice, draft| {
         let name = dice.of(&["user_id", "status", "total", "__proto__", "", "\u{1F600}"]);
         draft.json(|body| body[name] = json!(1))

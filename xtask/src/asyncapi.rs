@@ -21,12 +21,7 @@ pub(crate) fn asyncapi() -> Outcome {
 
 /// Has the parser read the document, where there is Node to run it.
 pub(crate) fn check(signals: &Signals) -> Outcome {
-    let (Some(node), Some(npm)) = (find_on_path("node"), find_on_path("npm")) else {
-        eprintln!("asyncapi: not checked (no node); install Node 18 or later and npm to check it");
-        return Ok(());
-    };
-    let Some(parser) = parser(signals, &npm)? else {
-        eprintln!("asyncapi: not checked, as its parser cannot be fetched; see npm above");
+    let Some((node, parser)) = get(signals)? else {
         return Ok(());
     };
     let scratch = Scratch::create(&repo::tools(), "asyncapi.partial-")?;
@@ -39,6 +34,20 @@ pub(crate) fn check(signals: &Signals) -> Outcome {
     signals.require(check)?;
     eprintln!("asyncapi: the parser {PINNED} finds nothing wrong");
     Ok(())
+}
+
+/// Gets the parser, and finds the Node that runs it; none, and a word why, when it cannot.
+pub(crate) fn get(signals: &Signals) -> Outcome<Option<(PathBuf, PathBuf)>> {
+    let (Some(node), Some(npm)) = (find_on_path("node"), find_on_path("npm")) else {
+        eprintln!("asyncapi: not checked (no node); install Node 18 or later and npm to check it");
+        return Ok(None);
+    };
+    let Some(parser) = parser(signals, &npm)? else {
+        eprintln!("asyncapi: not checked, as its parser cannot be fetched; see npm above");
+        return Ok(None);
+    };
+    eprintln!("asyncapi: the parser {PINNED} at {}", parser.display());
+    Ok(Some((node, parser)))
 }
 
 fn sources() -> PathBuf {

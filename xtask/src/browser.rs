@@ -20,18 +20,26 @@ pub(crate) fn browser() -> Outcome {
 
 /// Runs the tests, where there is a browser or one can be installed.
 pub(crate) fn check(signals: &Signals) -> Outcome {
+    let Some(program) = get(signals)? else {
+        return Ok(());
+    };
+    let browser = (VARIABLE, program.to_string_lossy().into_owned());
+    tests_run::with_feature(signals, "browser", browser)
+}
+
+/// Finds a browser or installs one; none, and a word why, when it cannot.
+pub(crate) fn get(signals: &Signals) -> Outcome<Option<PathBuf>> {
     let Some(program) = program(signals)? else {
         eprintln!(
             "browser: not tested; install Chromium (Debian: `apt-get install chromium`), or set \
              {VARIABLE} to a browser of its kind"
         );
-        return Ok(());
+        return Ok(None);
     };
     let version = version_text(std::process::Command::new(&program).arg("--no-sandbox"));
     let version = version.unwrap_or_default();
     eprintln!("browser: {} at {}", version.trim(), program.display());
-    let browser = (VARIABLE, program.to_string_lossy().into_owned());
-    tests_run::with_feature(signals, "browser", browser)
+    Ok(Some(program))
 }
 
 fn program(signals: &Signals) -> Outcome<Option<PathBuf>> {

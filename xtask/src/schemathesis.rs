@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::failure::{Failure, Outcome};
-use crate::process::{cargo, end_with_xtask, find_on_path, in_repository, version_text};
+use crate::process::{cargo, end_with_xtask, find_on_path, in_repository};
 use crate::scratch::Scratch;
 use crate::signals::Signals;
-use crate::{nats, repo, summary, up};
+use crate::{apt, nats, repo, summary, up};
 
 /// The version; `xtask/schemathesis/requirements.txt` pins what it stands on.
 const PINNED: &str = "4.32.5";
@@ -43,6 +43,15 @@ fn usage() -> Failure {
 /// A short run, where there is Python to run it.
 pub(crate) fn check(signals: &Signals) -> Outcome {
     run(signals, FEW_CASES, false)
+}
+
+/// Gets it, for later.
+pub(crate) fn get(signals: &Signals) -> Outcome {
+    match program(signals)? {
+        Ok(program) => eprintln!("schemathesis: {PINNED} at {}", program.display()),
+        Err(missing) => eprintln!("schemathesis: not there: {missing}"),
+    }
+    Ok(())
 }
 
 fn run(signals: &Signals, cases: u32, required: bool) -> Outcome {
@@ -117,23 +126,20 @@ fn program(signals: &Signals) -> Outcome<Result<PathBuf, String>> {
     if whole.is_file() {
         return Ok(Ok(program));
     }
-    let Some(python) = find_on_path("python3") else {
+    if !has_venv() && apt::can_install() {
+        apt::install(
+            signals,
+            "python3-venv",
+            "install Python 3.11 or later with venv",
+        )?;
+    }
+    let (Some(python), true) = (find_on_path("python3"), has_venv()) else {
         return Ok(Err(
-            "python3 was not found; install Python 3.11 or later".to_owned()
-        ));
-    };
-    let mut pip = Command::new(&python);
-    let venv = Command::new(&python)
-        .args(["-c", "import venv, ensurepip"])
-        .stderr(Stdio::null())
-        .status();
-    if version_text(pip.args(["-m", "pip"])).is_none() || !venv.is_ok_and(|s| s.success()) {
-        return Ok(Err(
-            "python3 has no venv or no pip; install them (Debian: `apt-get install python3-venv \
-             python3-pip`)"
+            "there is no python3 with venv; install Python 3.11 or later (Debian: `apt-get \
+             install python3-venv`)"
                 .to_owned(),
         ));
-    }
+    };
     eprintln!("schemathesis: fetching {PINNED} (PyPI) ...");
     let mut make = in_repository(&python);
     make.args(["-m", "venv", "--clear"]).arg(&kept);
@@ -157,6 +163,17 @@ fn program(signals: &Signals) -> Outcome<Result<PathBuf, String>> {
     }
     File::create(&whole).map_err(|error| Failure::file("write", &whole, &error))?;
     Ok(Ok(program))
+}
+
+/// Whether there is a Python that can make a place for packages.
+fn has_venv() -> bool {
+    let python = find_on_path("python3").map(|python| {
+        Command::new(python)
+            .args(["-c", "import venv, ensurepip"])
+            .stderr(Stdio::null())
+            .status()
+    });
+    python.is_some_and(|status| status.is_ok_and(|status| status.success()))
 }
 
 /// The system, with sample data; it ends with this.

@@ -2,7 +2,7 @@
 
 use crate::failure::Outcome;
 use crate::signals::Signals;
-use crate::{deny, nats, postgres, tests_run};
+use crate::{asyncapi, browser, deny, nats, postgres, schemathesis, tests_run};
 
 /// Gets the tools; each says itself what it is and where.
 pub(crate) fn setup(with_deny: bool) -> Outcome {
@@ -16,6 +16,10 @@ fn tools(signals: &Signals, with_deny: bool) -> Outcome {
     nats::server()?;
     postgres::source(signals)?;
     tests_run::choose_runner();
+    // Those of `ci`, which leaves out what cannot be had.
+    schemathesis::get(signals)?;
+    asyncapi::get(signals)?;
+    browser::get(signals)?;
     if with_deny {
         deny::program(signals)?;
     }

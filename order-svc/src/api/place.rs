@@ -6,11 +6,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::{CouponId, EventId, Flow, OrderId, ProductId};
-use jetstream::http::Number;
 use jetstream::http::auth::Caller;
 use jetstream::http::idempotency::{Answered, Once};
 use jetstream::http::intake::Call;
 use jetstream::http::limits;
+use jetstream::http::{Number, objects};
 use jetstream::{Problem, Shell, clock, telemetry};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -37,6 +37,7 @@ type Quantity = Number<1, MAX_QUANTITY>;
 pub(super) struct NewOrder {
     /// Lines of one product are added up; 50 products at most
     #[schema(min_items = 1, max_items = 200)]
+    #[serde(deserialize_with = "objects")]
     items: Vec<Item>,
     coupon_id: Option<Uuid>,
     /// Take what is ordered out of the cart
