@@ -19,6 +19,8 @@ pub(crate) fn faults(arguments: &[String]) -> Outcome {
 /// As [`faults`], as a part of something larger.
 pub(crate) fn run(signals: &Signals, arguments: &[String]) -> Outcome {
     let (release, arguments) = up::take_release(arguments);
+    let is_soak = |argument: &&String| argument.split('=').next() == Some("--soak");
+    let release = release || arguments.iter().any(is_soak);
     if arguments
         .iter()
         .any(|argument| argument.as_str() == "--rules")

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 // Longer than any fault of a scenario.
 const PATIENCE: Duration = Duration::from_secs(150);
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Who asks.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     urls: BTreeMap<&'static str, String>,
     token: String,
+    retry_most: Duration,
 }
 
 /// An answer.
@@ -46,7 +48,13 @@ impl Client {
             http: http.clone(),
             urls: urls.clone(),
             token: key.token(&user, operator, Duration::from_secs(24 * 60 * 60))?,
+            retry_most: RETRY,
         })
+    }
+
+    /// It waits longer each time, up to this, before it asks again.
+    pub(crate) fn asking_again_after(self, retry_most: Duration) -> Self {
+        Self { retry_most, ..self }
     }
 
     /// Asks once.
@@ -87,7 +95,7 @@ impl Client {
         key: Option<&str>,
         body: &Value,
     ) -> Result<Answer, String> {
-        let begun = Instant::now();
+        let (begun, mut pause) = (Instant::now(), RETRY);
         loop {
             let answer = self.ask(service, method.clone(), path, key, body).await;
             let code = |answer: &Answer| answer.text("code");
@@ -102,7 +110,8 @@ impl Client {
             match answer {
                 Ok(answer) if !again => return Ok(answer),
                 _ if begun.elapsed() < PATIENCE => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(self.retry_most);
                 }
                 Ok(answer) => {
                     return Err(format!("{path} of {service} goes on answering {answer:?}"));

@@ -10,6 +10,7 @@ mod client;
 mod disk;
 mod figures;
 mod load;
+mod memory;
 mod postgres;
 mod process;
 mod progress;
@@ -19,6 +20,7 @@ mod rules;
 mod scenario;
 mod scenarios;
 mod shop;
+mod soak;
 mod stage;
 mod table;
 mod tables;
@@ -35,6 +37,7 @@ use crate::figures::Figures;
 use crate::postgres::Postgres;
 use crate::progress::Progress;
 use crate::scenario::{Ended, Scenario};
+use crate::soak::Soak;
 use crate::stage::Given;
 
 /// Run the services while things break, and check that nothing is lost or done twice.
@@ -55,6 +58,14 @@ struct Args {
     /// Switch rules off in the real code, one after another: something must break each time
     #[arg(long)]
     rules: bool,
+    /// Random faults for so many minutes (F36), on release builds
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=10_080),
+          conflicts_with_all = ["scenarios", "ci", "rules", "list", "quick", "jobs"])]
+    soak: Option<u64>,
+    /// Orders that come in a second, with --soak
+    #[arg(long, default_value_t = 200, requires = "soak",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
     /// List the scenarios
     #[arg(long)]
     list: bool,
@@ -134,8 +145,12 @@ async fn run(args: Args) -> Result<(), String> {
         "faults: {count} scenarios, seed {}, {} side by side",
         args.seed, args.jobs
     );
-    let postgres = Postgres::start(&scratch.path().join("shared")).await?;
+    let postgres = Postgres::start(&scratch.path().join("shared"), 64).await?;
     let scale = if args.quick || args.ci { 50 } else { 100 };
+    let soak = args.soak.map(|minutes| Soak {
+        duration: Duration::from_secs(60 * minutes),
+        rate: args.rate,
+    });
     let given = |scenario: &Scenario, patience| Given {
         id: scenario.id,
         backend: scenario.backend,
@@ -144,6 +159,7 @@ async fn run(args: Args) -> Result<(), String> {
         folder: scratch.path().join(scenario.id),
         progress: Progress::of(scenario.id, begun),
         scale: scale * scenario.orders,
+        soak,
         patience,
     };
     if args.rules {
@@ -154,6 +170,11 @@ async fn run(args: Args) -> Result<(), String> {
         })
         .await;
     }
+    // After a soak, each look takes long.
+    let patience = match soak {
+        Some(_) => 6 * scenario::REST,
+        None => scenario::REST,
+    };
     let (mut ended, mut left_out): (Vec<Ended>, Vec<Scenario>) = (vec![], vec![]);
     let mut running = futures::stream::iter(chosen.iter().copied().filter(|scenario| {
         let can = !scenario.needs_root || SmallDisk::can();
@@ -162,7 +183,7 @@ async fn run(args: Args) -> Result<(), String> {
         }
         can
     }))
-    .map(|scenario| scenario::play(scenario, given(&scenario, scenario::REST)))
+    .map(|scenario| scenario::play(scenario, given(&scenario, patience)))
     .buffer_unordered(usize::from(args.jobs));
     while let Some(one) = running.next().await {
         ended.push(one);
@@ -172,9 +193,10 @@ async fn run(args: Args) -> Result<(), String> {
     let table = table::of(&ended, &left_out, &args_of(&args, begun.elapsed()));
     println!("{table}");
     if let Some(file) = &args.record {
-        table::record(file, &table)?;
+        table::record(file, &table, soak.is_some())?;
     }
-    verdict(&ended, &left_out, args.scenarios.is_empty())
+    let whole = args.scenarios.is_empty() && soak.is_none();
+    verdict(&ended, &left_out, whole)
 }
 
 fn args_of(args: &Args, took: Duration) -> table::Run {
@@ -186,6 +208,9 @@ fn args_of(args: &Args, took: Duration) -> table::Run {
 }
 
 fn chosen(args: &Args) -> Result<Vec<Scenario>, String> {
+    if args.soak.is_some() {
+        return Ok(vec![soak::SOAK]);
+    }
     let all = scenarios::all();
     if args.scenarios.is_empty() {
         return Ok(all.into_iter().filter(|s| !args.ci || s.ci).collect());

@@ -13,7 +13,7 @@ use crate::shop::{PATIENCE, Shop};
 
 impl Shop {
     /// One order of the mix, from its placing to its end.
-    async fn order(&self, number: u64) -> Result<(), String> {
+    pub(crate) async fn order(&self, number: u64) -> Result<(), String> {
         let (mut random, mix) = (self.random.part(number), &self.mix);
         let user_number = usize::try_from(number % mix.users).unwrap_or(0);
         let user = &self.users[user_number];
@@ -41,6 +41,7 @@ impl Shop {
             tokio::time::sleep(Duration::from_millis(random.within(0..60))).await;
             self.cancel(user, &order).await?;
         }
+        tokio::time::sleep(mix.first_look).await;
         self.watch(user, &order, cancel).await?;
         self.seen.ended.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -23,12 +23,14 @@ pub(crate) struct Postgres {
     owner: Option<(u32, u32)>,
     folder: PathBuf,
     port: u16,
+    // How much of its log is kept between checkpoints, in megabytes.
+    wal: u32,
     server: Option<Child>,
 }
 
 impl Postgres {
     /// Makes a cluster in a folder, which the server's user must be able to enter.
-    pub(crate) async fn start(folder: &Path) -> Result<Self, String> {
+    pub(crate) async fn start(folder: &Path, wal: u32) -> Result<Self, String> {
         let (programs, owner) = programs()?;
         std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
         if let Some((user, group)) = owner {
@@ -40,6 +42,7 @@ impl Postgres {
             owner,
             folder: folder.to_owned(),
             port,
+            wal,
             server: None,
         };
         let made = postgres
@@ -90,12 +93,13 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data());
         let port = format!("port={}", self.port);
+        let wal = format!("max_wal_size={}MB", self.wal);
         for setting in [
             &port,
+            &wal,
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
             "max_connections=400",
-            "max_wal_size=16MB",
             "min_wal_size=4MB",
             "jit=off",
             // The promise depends on this one, and it is PostgreSQL's default.

@@ -16,11 +16,12 @@ pub(crate) struct Launch {
     pub(crate) data_dir: PathBuf,
     pub(crate) nats_url: String,
     pub(crate) database_url: Option<String>,
-    pub(crate) flags: Vec<String>,
+    pub(crate) flags: Vec<&'static str>,
     /// What its failpoints are told.
     pub(crate) plan: PathBuf,
     /// Its log; more of it is appended at each start.
     pub(crate) log: PathBuf,
+    pub(crate) log_filter: &'static str,
 }
 
 /// A running service. Dropping it kills it.
@@ -41,8 +42,7 @@ impl Process {
             .args(["--rate-limit", "0"])
             .args(&launch.flags)
             .env("ENSEMBLE_FAILPOINTS", &launch.plan)
-            .env_remove("RUST_LOG")
-            .env("RUST_LOG", "info,async_nats=warn,sqlx=warn")
+            .env("RUST_LOG", launch.log_filter)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -53,6 +53,10 @@ impl Process {
         let child = command.spawn();
         let child = child.map_err(|e| format!("cannot start {}: {e}", launch.service))?;
         Ok(Self { child })
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        Pid::from_child(&self.child).as_raw_nonzero().get()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

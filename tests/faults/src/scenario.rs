@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
     /// What is different from the usual stage.
     pub(crate) wishes: fn() -> Wishes,
     pub(crate) run: for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, Outcome>,
+    /// How often the checker looks meanwhile.
+    pub(crate) look_every: Duration,
     /// How many times the usual orders it needs to have work until its end.
     pub(crate) orders: u64,
     /// Whether it is part of the short run that is made before each change lands.
@@ -69,6 +71,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
     backend: Backend::Postgres,
     wishes: Wishes::default,
     run: |_| Box::pin(async { Err("there is nothing to run".to_owned()) }),
+    look_every: LIVE_LOOK,
     orders: 1,
     ci: false,
     needs_root: false,
@@ -129,7 +132,7 @@ pub(crate) async fn play(scenario: Scenario, given: Given) -> Ended {
 }
 
 async fn on_stage(scenario: Scenario, stage: &mut Stage) -> Outcome {
-    let stop = watch_meanwhile(stage).await?;
+    let stop = watch_meanwhile(stage, scenario.look_every).await?;
     let played = (scenario.run)(stage).await;
     let seen = stop.end().await;
     stage.figures.violations.extend(seen);
@@ -222,7 +225,7 @@ impl Watching {
     }
 }
 
-async fn watch_meanwhile(stage: &Stage) -> Outcome<Watching> {
+async fn watch_meanwhile(stage: &Stage, every: Duration) -> Outcome<Watching> {
     let places = stage.places().await?;
     let (broker, settings) = (stage.broker.clone(), stage.settings.clone());
     let (stop, mut stopped) = tokio::sync::oneshot::channel();
@@ -231,11 +234,11 @@ async fn watch_meanwhile(stage: &Stage) -> Outcome<Watching> {
         loop {
             tokio::select! {
                 _ = &mut stopped => return seen,
-                () = tokio::time::sleep(LIVE_LOOK) => {}
+                () = tokio::time::sleep(every) => {}
             }
             // Where something is away, nothing can be said.
             let look = ensemble::check::check(&broker, &settings, &places);
-            if let Ok(Ok(report)) = tokio::time::timeout(Duration::from_secs(20), look).await {
+            if let Ok(Ok(report)) = tokio::time::timeout(10 * every, look).await {
                 let broken = report.violations.iter();
                 let broken = broken.filter(|v| ALWAYS.contains(&v.invariant));
                 seen.extend(broken.map(|violation| format!("while it ran: {violation}")));

@@ -17,6 +17,7 @@ use crate::client::{Answer, Client};
 use crate::random::Random;
 
 const WATCH: Duration = Duration::from_millis(40);
+const RETRY: Duration = Duration::from_millis(50);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(200);
 const AT_ONCE: usize = 64;
 
@@ -42,6 +43,10 @@ pub(crate) struct Mix {
     pub(crate) poor_points: u64,
     /// How often a client looks at its order.
     pub(crate) look_every: Duration,
+    /// When it looks first.
+    pub(crate) first_look: Duration,
+    /// How long it waits at most before it asks again what could not be answered.
+    pub(crate) retry_most: Duration,
 }
 
 impl Default for Mix {
@@ -58,6 +63,8 @@ impl Default for Mix {
             poor_one_in: 8,
             poor_points: 2_000,
             look_every: WATCH,
+            first_look: Duration::ZERO,
+            retry_most: RETRY,
         }
     }
 }
@@ -139,7 +146,10 @@ impl Shop {
             .timeout(Duration::from_secs(10))
             .build()
             .map_err(|e| e.to_string())?;
-        let client = |name: &str, operator| Client::new(&http, &urls, key, name, operator);
+        let client = |name: &str, operator| {
+            let client = Client::new(&http, &urls, key, name, operator);
+            client.map(|client| client.asking_again_after(mix.retry_most))
+        };
         let operator = client("operator", true)?;
         let users = (0..mix.users).map(|n| client(&format!("user{n}"), false));
         let users = users.collect::<Result<Vec<_>, _>>()?;

@@ -24,6 +24,7 @@ use crate::progress::Progress;
 use crate::proxy::Proxy;
 use crate::random::Random;
 use crate::shop::{Mix, Shop};
+use crate::soak::Soak;
 
 /// Which databases the services use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(crate) struct Given {
     pub(crate) progress: Progress,
     /// How many orders there are, in percent of the usual.
     pub(crate) scale: u64,
+    /// For a soak: how long, and how much.
+    pub(crate) soak: Option<Soak>,
     /// How long it may take until all is at rest.
     pub(crate) patience: Duration,
 }
@@ -94,6 +97,7 @@ pub(crate) struct Stage {
     direct_url: Option<String>,
     guard: tokio::task::JoinHandle<()>,
     consumers: Vec<ConsumerSpec>,
+    flags: Vec<&'static str>,
     pub(crate) shop: Option<Arc<Shop>>,
 }
 
@@ -119,8 +123,12 @@ impl Stage {
             true => Some(Proxy::before(address(nats.url(), "nats://")?).await?),
             false => None,
         };
+        // On a small disk its log must be small.
+        let wal = if given.soak.is_some() { 1024 } else { 16 };
         let postgres = match (given.backend, wishes.own_postgres) {
-            (Backend::Postgres, true) => Some(Postgres::start(&folder.join("postgres")).await?),
+            (Backend::Postgres, true) => {
+                Some(Postgres::start(&folder.join("postgres"), wal).await?)
+            }
             _ => None,
         };
         let server = match (given.backend, &postgres) {
@@ -162,12 +170,13 @@ impl Stage {
             direct_url,
             guard: guard(&broker, &consumers),
             consumers,
+            flags: wishes.flags,
             shop: None,
             nats,
             given,
         };
         for service in ensemble::SERVICES {
-            stage.add(service.name, service.name, &wishes.flags)?;
+            stage.add(service.name, service.name)?;
             stage.start(service.name)?;
         }
         stage.fill(wishes.mix).await?;
@@ -175,12 +184,7 @@ impl Stage {
     }
 
     /// Prepares an instance of a service, which is not started.
-    pub(crate) fn add(
-        &mut self,
-        instance: &str,
-        service: &'static str,
-        flags: &[&'static str],
-    ) -> Outcome {
+    pub(crate) fn add(&mut self, instance: &str, service: &'static str) -> Outcome {
         let nats_url = match &self.nats_proxy {
             Some(proxy) => format!("nats://{}", proxy.address()),
             None => self.nats.url().to_owned(),
@@ -191,9 +195,14 @@ impl Stage {
             data_dir: self.given.folder.join("data"),
             nats_url,
             database_url: self.database_url.clone(),
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            flags: self.flags.clone(),
             plan: self.given.folder.join(format!("{instance}.plan")),
             log: self.given.folder.join(format!("{instance}.log")),
+            log_filter: match self.given.soak {
+                // A line per request is too much.
+                Some(_) => "warn",
+                None => "info,async_nats=warn,sqlx=warn",
+            },
         };
         self.launches.insert(instance.to_owned(), launch);
         Ok(())
@@ -261,6 +270,15 @@ impl Stage {
     pub(crate) fn url(&self, instance: &str) -> String {
         let launch = self.launches.get(instance);
         launch.map_or_else(String::new, |launch| format!("http://{}", launch.listen))
+    }
+
+    /// The process of an instance; 0: it does not run.
+    pub(crate) fn pid(&self, instance: &str) -> i32 {
+        self.processes.get(instance).map_or(0, Process::pid)
+    }
+
+    pub(crate) fn nats_pid(&self) -> i32 {
+        self.nats.pid()
     }
 
     pub(crate) fn signal_nats(&self, signal: Signal) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::figures::{Figures, seconds};
 use crate::scenario::{Ended, Scenario};
 
-const BEGIN: &str = "<!-- faults:begin -->";
-const END: &str = "<!-- faults:end -->";
+const MARKS: [&str; 2] = ["<!-- faults:begin -->", "<!-- faults:end -->"];
+const MARKS_OF_SOAK: [&str; 2] = ["<!-- soak:begin -->", "<!-- soak:end -->"];
 
 /// What the run was given, and how long it took.
 pub(crate) struct Run {
@@ -106,11 +106,12 @@ fn versions() -> String {
 }
 
 /// Puts the table into a document, between its marks.
-pub(crate) fn record(file: &Path, table: &str) -> Result<(), String> {
+pub(crate) fn record(file: &Path, table: &str, of_soak: bool) -> Result<(), String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let missing = || format!("{} has no {BEGIN} and {END}", file.display());
-    let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    let text = format!("{before}{BEGIN}\n{table}\n{END}{after}");
+    let [begin, end] = if of_soak { MARKS_OF_SOAK } else { MARKS };
+    let missing = || format!("{} has no {begin} and {end}", file.display());
+    let (before, rest) = text.split_once(begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(end).ok_or_else(missing)?;
+    let text = format!("{before}{begin}\n{table}\n{end}{after}");
     std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
 }

@@ -207,7 +207,7 @@ async fn consumers_are_deleted(stage: &mut Stage) -> Outcome {
 async fn slower_than_ack_wait(stage: &mut Stage) -> Outcome {
     for service in ["stock", "order"] {
         let second = format!("{service}-2");
-        stage.add(&second, service, &[])?;
+        stage.add(&second, service)?;
         stage.start(&second)?;
     }
     let load = stage.load()?;

@@ -42,7 +42,7 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 async fn clocks_are_wrong(stage: &mut Stage) -> Outcome {
-    stage.add("order-2", "order", &[])?;
+    stage.add("order-2", "order")?;
     stage.start_with("order-2", "clock 600000")?;
     let load = stage.load()?;
     for (percent, instance, clock) in [
@@ -174,7 +174,7 @@ fn move_database(
 async fn rolling_upgrade(stage: &mut Stage) -> Outcome {
     for service in ensemble::SERVICES {
         let second = format!("{}-2", service.name);
-        stage.add(&second, service.name, &[])?;
+        stage.add(&second, service.name)?;
         stage.start(&second)?;
     }
     let load = stage.load()?;

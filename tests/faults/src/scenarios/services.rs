@@ -135,7 +135,7 @@ async fn the_broker_has_forgotten(stage: &mut Stage) -> Outcome {
 
 async fn zombies(stage: &mut Stage) -> Outcome {
     for service in ["stock", "order"] {
-        stage.add(&format!("{service}-2"), service, &[])?;
+        stage.add(&format!("{service}-2"), service)?;
         stage.start(&format!("{service}-2"))?;
     }
     let load = stage.load()?;
