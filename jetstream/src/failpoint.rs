@@ -12,6 +12,7 @@
 //! at deciding slow 3000 1    wait 3000 ms, from the first time on
 //! late order.> 0 500         messages of a subject are given back once, for 0 to 500 ms
 //! until point.used 5000 5100 … until then, in milliseconds since the Unix epoch
+//! lose order.canceled 20     so many messages of a subject are acked, and have no effect
 //! grown                      events are those of a later build: with a field that none knows
 //! off R7 reconciliation      rules that do not hold
 //! clock 600000               the wall clock is so many milliseconds ahead
@@ -34,14 +35,18 @@ pub(crate) enum Point {
 }
 
 #[cfg(feature = "failpoints")]
-pub(crate) use on::{clock_offset, grow, is_off, note, put_off, reach};
+pub use on::is_off;
+#[cfg(feature = "failpoints")]
+pub(crate) use on::{clock_offset, grow, instead, note, reach};
 
 #[cfg(not(feature = "failpoints"))]
-pub(crate) use off::{clock_offset, grow, is_off, note, put_off, reach};
+pub use off::is_off;
+#[cfg(not(feature = "failpoints"))]
+pub(crate) use off::{clock_offset, grow, instead, note, reach};
 
 #[cfg(not(feature = "failpoints"))]
 mod off {
-    use std::time::Duration;
+    use async_nats::jetstream::AckKind;
 
     use super::Point;
 
@@ -53,7 +58,8 @@ mod off {
 
     /// All rules hold.
     #[inline]
-    pub(crate) fn is_off(_: &str) -> bool {
+    #[must_use]
+    pub fn is_off(_: &str) -> bool {
         false
     }
 
@@ -63,7 +69,7 @@ mod off {
 
     /// Every message is handled when it comes.
     #[inline]
-    pub(crate) fn put_off(_: &str, _: impl FnOnce() -> u64) -> Option<Duration> {
+    pub(crate) fn instead(_: &str, _: impl FnOnce() -> u64) -> Option<AckKind> {
         None
     }
 
@@ -83,6 +89,8 @@ mod on {
     use std::path::PathBuf;
     use std::sync::{LazyLock, Mutex, PoisonError};
     use std::time::{Duration, Instant, SystemTime};
+
+    use async_nats::jetstream::AckKind;
 
     use super::Point;
 
@@ -106,6 +114,7 @@ mod on {
         steps: Vec<Step>,
         off: Vec<String>,
         late: Vec<Late>,
+        lost: Vec<(String, u64)>,
         grown: bool,
         clock: i64,
         // Of the random choices; the same after the same file.
@@ -165,6 +174,10 @@ mod on {
                         note("clock", 1);
                     }
                     ["grown"] => self.grown = true,
+                    ["lose", subject, times] => {
+                        let times = times.parse().unwrap_or(0);
+                        self.lost.push((subject.to_owned(), times));
+                    }
                     [how @ ("late" | "until"), filter, from, to] => self.late.push(Late {
                         filter: filter.to_owned(),
                         from: from.parse().unwrap_or(0),
@@ -207,6 +220,12 @@ mod on {
             self.steps
                 .retain(|step| step.left > 0 || lasts(step.action));
             due
+        }
+
+        fn loses(&mut self, subject: &str) -> bool {
+            let mut lost = self.lost.iter_mut();
+            let lost = lost.find(|(lost, left)| lost == subject && *left > 0);
+            lost.map(|(_, left)| *left -= 1).is_some()
         }
 
         fn put_off(&mut self, subject: &str) -> Option<Duration> {
@@ -254,7 +273,8 @@ mod on {
     }
 
     /// Whether a rule is switched off.
-    pub(crate) fn is_off(rule: &str) -> bool {
+    #[must_use]
+    pub fn is_off(rule: &str) -> bool {
         plan(|plan| plan.off.iter().any(|off| off == rule))
     }
 
@@ -267,9 +287,17 @@ mod on {
         }
     }
 
-    /// For how long a message is given back, instead of being handled now.
-    pub(crate) fn put_off(subject: &str, deliveries: impl FnOnce() -> u64) -> Option<Duration> {
-        plan(|plan| (deliveries() == 1).then(|| plan.put_off(subject))?)
+    /// What a message is answered, instead of being handled now.
+    pub(crate) fn instead(subject: &str, deliveries: impl FnOnce() -> u64) -> Option<AckKind> {
+        plan(|plan| {
+            if plan.loses(subject) {
+                note("lost", 1);
+                return Some(AckKind::Ack);
+            }
+            let first = deliveries() == 1;
+            let later = first.then(|| plan.put_off(subject)).flatten()?;
+            Some(AckKind::Nak(Some(later)))
+        })
     }
 
     /// Makes an event one of a later build: with a field that this one does not know.

@@ -31,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use database::{Database, Tx};
 pub use event::{Delivery, Emission};
+#[doc(hidden)] // for fault runs: always false without the feature `failpoints`
+pub use failpoint::is_off;
 pub use fault::Fault;
 pub use http::{Body, Problem, Query};
 pub use saying::relay::{TRACEPARENT, TURN};

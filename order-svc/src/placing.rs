@@ -129,6 +129,12 @@ pub(crate) fn rules(settings: &Settings) -> Rules {
     }
 }
 
+/// Whether an order says it: always, but in a fault run that has it not ask again (R6).
+pub(crate) fn is_said(say: &Say) -> bool {
+    let again = matches!(say, Say::Canceled(canceled) if canceled.attempt > 1);
+    !(again && jetstream::is_off("R6"))
+}
+
 /// What an order says because of an event: the answer of a step.
 pub(crate) fn because(order: &Order, say: &Say, step: Step, cause: &Delivery) -> Emission {
     let (entry, body, attempt) = words(order, say);

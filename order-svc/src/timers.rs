@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use events::OrderId;
 use futures::FutureExt as _;
-use jetstream::{Fault, Shell, clock};
+use jetstream::{Fault, Shell, clock, is_off};
 
-use crate::domain::Input;
+use crate::domain::{Input, State};
 use crate::placing;
 use crate::store::orders;
 
@@ -31,8 +31,13 @@ pub(crate) fn start(shell: &Shell) {
 
 async fn ring(shell: Shell) -> Result<(), Fault> {
     loop {
-        let sql = "SELECT order_id FROM orders WHERE due_at > 0 AND due_at <= $1
-                   ORDER BY due_at LIMIT $2";
+        let sql = match is_off("R9") {
+            true => "SELECT order_id FROM orders WHERE state = 'CONFIRMED' AND $1 > 0 LIMIT $2",
+            false => {
+                "SELECT order_id FROM orders WHERE due_at > 0 AND due_at <= $1
+                 ORDER BY due_at LIMIT $2"
+            }
+        };
         let now = shell.now();
         let rows = shell
             .backstage()
@@ -71,9 +76,14 @@ async fn ring_for(shell: &Shell, ids: Vec<OrderId>) -> Result<(), Fault> {
     let loaded: BTreeMap<_, _> = due.iter().map(|(id, order)| (*id, order.version)).collect();
     let mut emissions = Vec::new();
     for order in due.values_mut() {
-        let said = order
+        if is_off("R9") && order.state == State::Confirmed {
+            // It decides, instead of attempting.
+            (order.state, order.due_at) = (State::Pending, 1);
+        }
+        let mut said = order
             .hear(Input::Due, tx.now(), &rules)
             .map_err(|contradiction| Fault::Permanent(contradiction.to_string()))?;
+        said.retain(placing::is_said);
         let trace = traces.get(&order.context.order_id).copied();
         let say = |say| placing::from_outside(order, say, trace, "deadline");
         emissions.extend(said.iter().map(say));

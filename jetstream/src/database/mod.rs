@@ -21,6 +21,7 @@ use sea_orm::{
 
 use crate::clock::{self, Clock};
 use crate::database::bulk::Rows;
+use crate::failpoint::is_off;
 use crate::fault::Fault;
 use crate::operating::metrics::{Ending, Meters, Tally};
 use crate::saying::hint::{Hints, Intended};
@@ -226,7 +227,7 @@ impl Tx {
     #[must_use]
     pub fn for_update(&self) -> &'static str {
         match self.backend() {
-            DbBackend::Postgres => "FOR UPDATE",
+            DbBackend::Postgres if !is_off("R10") && !is_off("R3") => "FOR UPDATE",
             _ => "",
         }
     }

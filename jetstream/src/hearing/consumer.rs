@@ -111,8 +111,8 @@ impl Consumer {
         let mut batch = Vec::with_capacity(messages.len());
         for message in messages {
             let deliveries = || place(&message).deliveries;
-            if let Some(later) = failpoint::put_off(&message.subject, deliveries) {
-                answer(&self.client, &message, AckKind::Nak(Some(later))).await;
+            if let Some(kind) = failpoint::instead(&message.subject, deliveries) {
+                answer(&self.client, &message, kind).await;
                 continue;
             }
             match self.read(&message) {

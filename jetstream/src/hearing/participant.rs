@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::database::Tx;
 use crate::database::bulk::{Column, Rows};
 use crate::event::{Delivery, Emission};
+use crate::failpoint::is_off;
 use crate::fault::Fault;
 use crate::hearing::reaction;
 use crate::hearing::subscription::{Handler, Proof, Subscription};
@@ -211,6 +212,10 @@ impl<P: Participant> Protocol<P> {
             now,
         };
         let answer = outcome::make(&mut row.outcome, what, *signal, now, &mut own);
+        if what == Move::Void && is_off("R5") {
+            // It says that there was nothing to undo, and leaves no tombstone.
+            (row.outcome, row.changed) = (None, false);
+        }
         let impossible = |what| Fault::Permanent(format!("{what} (order {id}, step {})", P::STEP));
         Ok(answer.map_err(impossible)?.map(|answer| {
             let (entry, body) = outcome::words(P::STEP, context, &answer);
@@ -221,7 +226,18 @@ impl<P: Participant> Protocol<P> {
 
 fn decide<H>(outcome: Option<&Outcome<H>>, signal: Signal) -> Move {
     let answered = outcome.map_or(0, |outcome| outcome.answered);
-    hold::decide(outcome.map(|outcome| outcome.state), answered, signal)
+    let state = outcome.map(|outcome| outcome.state);
+    // Only fault runs switch rules off: with R1 off the row proves nothing, with R2 off an
+    // outcome flips, with R6 off nobody answers again.
+    match (state, signal) {
+        (Some(Hold::Held), Signal::Take) if is_off("R1") => return Move::Take,
+        (Some(Hold::Refused | Hold::Released), Signal::Take) if is_off("R2") => return Move::Take,
+        _ => {}
+    }
+    match hold::decide(state, answered, signal) {
+        Move::AnswerAgain if is_off("R6") => Move::Silent,
+        what => what,
+    }
 }
 
 /// A participant with what it loaded, for one order.

@@ -264,7 +264,11 @@ pub(crate) async fn save<'a, C: Into<Change<'a>>>(
                    updated_at = v.updated_at, heard = orders.heard || v.heard,
                    open_slot = CASE WHEN v.open = 1 THEN orders.open_slot END
                FROM v WHERE orders.order_id = v.id AND orders.version = v.loaded";
-    let updated = tx.run(rows, sql, vec![]).await?;
+    let sql = match jetstream::is_off("R3") {
+        true => sql.replace(" AND orders.version = v.loaded", ""),
+        false => sql.to_owned(),
+    };
+    let updated = tx.run(rows, &sql, vec![]).await?;
     match updated == expected {
         true => Ok(()),
         false => Err(Fault::Conflict("an order was decided meanwhile".to_owned())),

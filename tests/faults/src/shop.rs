@@ -43,6 +43,8 @@ pub(crate) struct Mix {
     pub(crate) poor_points: u64,
     /// How often a client looks at its order.
     pub(crate) look_every: Duration,
+    /// How seldom it looks when the order takes long.
+    pub(crate) look_seldom: Duration,
     /// When it looks first.
     pub(crate) first_look: Duration,
     /// How long it waits at most before it asks again what could not be answered.
@@ -63,6 +65,7 @@ impl Default for Mix {
             poor_one_in: 8,
             poor_points: 2_000,
             look_every: WATCH,
+            look_seldom: WATCH,
             first_look: Duration::ZERO,
             retry_most: RETRY,
         }
@@ -285,6 +288,7 @@ impl Shop {
     ) -> Result<String, String> {
         let begun = Instant::now();
         let (mut before, path) = ("PENDING".to_owned(), format!("/orders/{order}"));
+        let mut pause = self.mix.look_every;
         loop {
             let now = user.get("order", &path).await?;
             if now.status != 200 {
@@ -311,7 +315,8 @@ impl Shop {
             if begun.elapsed() > PATIENCE {
                 return Err(format!("order {order} is still {before}"));
             }
-            tokio::time::sleep(self.mix.look_every).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(self.mix.look_seldom.max(self.mix.look_every));
         }
     }
 }

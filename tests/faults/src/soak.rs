@@ -40,8 +40,10 @@ pub(crate) const SOAK: Scenario = Scenario {
             users: 200,
             coupon: 5,
             first_look: Duration::from_secs(1),
+            // Who waits must not be what keeps the services busy.
             look_every: Duration::from_secs(1),
-            retry_most: Duration::from_secs(1),
+            look_seldom: Duration::from_secs(10),
+            retry_most: Duration::from_secs(5),
             ..Mix::default()
         },
         ..Wishes::default()

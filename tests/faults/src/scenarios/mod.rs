@@ -5,7 +5,7 @@ mod connections;
 mod database;
 mod delivery;
 mod operations;
-mod races;
+pub(crate) mod races;
 mod services;
 
 use crate::scenario::Scenario;

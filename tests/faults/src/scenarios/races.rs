@@ -123,7 +123,7 @@ impl Won {
     }
 }
 
-async fn cancel_races(stage: &mut Stage) -> Outcome {
+pub(crate) async fn cancel_races(stage: &mut Stage) -> Outcome {
     let (shop, won) = (stage.shop()?, Won::default());
     stage.given.progress.phase("1000 cancels");
     // Microseconds after the placing; finds the moment at which both win as often.
