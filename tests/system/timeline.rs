@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use events::{OrderId, catalog};
-use integration_tests::{Backend, Finished, System, World, eventually};
+use integration_tests::{Backend, Collector, Finished, System, World, eventually};
 use serde_json::{Value, json};
 
 use crate::commands;
@@ -104,6 +104,36 @@ async fn a_shop_with_an_order(world: &World) -> OrderId {
     world.user("alice").until_final(order).await;
     world.quiet().await;
     order
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_an_order_is_named_with_a_link_to_it() {
+    let collector = Collector::start().await;
+    let jaeger = "http://jaeger.example:16686";
+    let flags = ["--otlp", collector.url(), "--jaeger-url", jaeger];
+    let mut world = World::with(Backend::Sqlite, &ensemble::SERVICES, &flags).await;
+    world.start_together("all").await;
+    let order = a_shop_with_an_order(&world).await;
+    let path = format!("/orders/{order}");
+    let view = world.user("alice").get(&path).await.ok();
+    let trace = view["trace_id"].as_str().expect("a trace").to_owned();
+    let link = format!("{jaeger}/trace/{trace}");
+
+    let timeline = format!("{path}/timeline");
+    let timeline = world.user("alice").get(&timeline).await.ok();
+    let order = order.to_string();
+    let command = commands::run(&world, &["timeline", &order, "--json"]).await;
+    for told in [view, timeline, commands::json(&command)] {
+        assert_eq!(told["trace_id"], trace.as_str(), "{told}");
+        assert_eq!(told["trace_url"], link.as_str(), "{told}");
+        for event in told["events"].as_array().into_iter().flatten() {
+            assert_eq!(event["trace_id"], trace.as_str(), "{event}");
+        }
+    }
+    let drawn = commands::run(&world, &["timeline", &order]).await;
+    let says = format!("trace {trace} at {link}");
+    assert!(drawn.stdout.contains(&says), "{drawn:?}");
+    world.end().await;
 }
 
 /// Subject and source of each event, and the notes.

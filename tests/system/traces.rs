@@ -78,6 +78,7 @@ stories! {
     parallel_refused_by_cart: refused(Step::CART);
     parallel_canceled: canceled(Flow::Parallel);
     parallel_past_its_deadline: past_its_deadline(Flow::Parallel);
+    parallel_resolved: resolved();
     parallel_redelivered: redelivered(Flow::Parallel);
     parallel_dead_and_redriven: dead_and_redriven(Flow::Parallel);
     sequential_confirmed: confirmed(Flow::Sequential);
@@ -169,11 +170,46 @@ async fn canceled(flow: Flow) -> String {
 async fn past_its_deadline(flow: Flow) -> String {
     let waiting = waiting(flow).await;
     let (world, ..) = &waiting;
-    // Its deadline is brought forward, so that nothing depends on how fast the others are.
+    bring_forward(world).await;
+    given_back(waiting, flow).await
+}
+
+/// What is due some time is due now, so that nothing depends on how fast the others are.
+async fn bring_forward(world: &World) {
     let sql = "UPDATE orders SET due_at = 1 WHERE due_at > 0";
     let database = world.database("order");
     database.execute(sql, vec![]).await.expect("an update");
-    given_back(waiting, flow).await
+}
+
+/// Coupon stays silent until the compensation is given up, and a person says that it is
+/// undone. What coupon says when it is back is taken back once more.
+async fn resolved() -> String {
+    let (mut world, collector, shop, order) = waiting(Flow::Parallel).await;
+    assert_eq!(shop.cancel(&world, order).await.status, 202);
+    shop.until_steps(&world, order, &flags(Flow::Parallel, "compensated"))
+        .await;
+    bring_forward(&world).await;
+    let timeline = format!("/orders/{order}/timeline");
+    eventually("the second attempt", async || {
+        let told = world.operator().get(&timeline).await.ok();
+        match told["attempt"] == 2 {
+            true => Ok(()),
+            false => Err(told["attempt"].to_string()),
+        }
+    })
+    .await;
+    bring_forward(&world).await;
+    let alice = world.user("alice");
+    alice.until(order, "COMPENSATION_FAILED").await;
+    let resolve = format!("/orders/{order}/resolve");
+    let undone = json!({ "action": "mark_undone", "step": "coupon", "reason": "by hand" });
+    let resolved = world.operator().post(&resolve, undone).await.ok();
+    // The answer names the trace, as the order does.
+    let view = alice.until(order, "CANCELED").await;
+    assert!(view["trace_id"].is_string(), "{view}");
+    assert_eq!(resolved["trace_id"], view["trace_id"]);
+    world.start_alone("coupon").await;
+    drawn(world, &collector, order, false).await
 }
 
 /// Stock fails once, until its failure is counted, and handles the event when it is

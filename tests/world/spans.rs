@@ -64,6 +64,10 @@ fn parent(
 ) -> (String, &'static str) {
     let own = span.parent.clone();
     let decided = |span: &Span| span.name.starts_with("decide ");
+    // What no answer has set off hangs at the request that placed the order.
+    if ["user", "deadline", "operator"].contains(&span.get("set_off_by")) {
+        return (own, "");
+    }
     let published = span.name.starts_with("publish ");
     // An event that was decided in a span of its own is published under that.
     let in_decision = spans.iter().any(|p| p.id == span.parent && decided(p));

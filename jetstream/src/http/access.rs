@@ -103,7 +103,7 @@ async fn logged(recorder: &Recorder, mut request: Request, next: Next, id: &str)
         %method,
         route,
         status,
-        duration_ms = took.as_secs_f64() * 1000.0,
+        duration_ms = took.as_micros() as f64 / 1000.0,
         user = who.0.get().map_or("", UserId::as_str),
         request_id = id,
         trace_id = begun.trace_id(),

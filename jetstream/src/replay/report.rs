@@ -90,7 +90,11 @@ impl fmt::Display for Report {
             writeln!(f, "not comparable: {}: {reason}", counted(these.count()))?;
         }
         let Some(first) = self.differences.first() else {
-            return writeln!(f, "equal: this build says the {} events too", self.equal());
+            return match self.equal() {
+                0 => writeln!(f, "nothing was compared"),
+                1 => writeln!(f, "equal: this build says the one event too"),
+                equal => writeln!(f, "equal: this build says the {equal} events too"),
+            };
         };
         let count = self.differences.len();
         let counted = counted(count);

@@ -64,9 +64,11 @@ fn sentence(error: &clap::Error) -> String {
     let first = text.split("\n\n").next().unwrap_or_default();
     let first = first.trim_start_matches("error: ");
     let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    let suggested = error.get(ContextKind::SuggestedArg);
-    match suggested {
-        Some(suggested) => format!("{line}; did you mean {suggested}? `--help` lists the flags"),
+    let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand];
+    match suggested.into_iter().find_map(|kind| error.get(kind)) {
+        Some(suggested) => {
+            format!("{line}; did you mean {suggested}? `--help` lists what there is")
+        }
         None => format!("{line}; see `--help`"),
     }
 }
