@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Monitoring address of the broker, which alone says how it writes to disk
-    #[arg(long, env = "ENSEMBLE_NATS_MONITOR", value_name = "URL")]
+    #[arg(long, env = "ENSEMBLE_MONITOR", value_name = "URL")]
     monitor: Option<String>,
     /// As JSON
     #[arg(long)]
