@@ -338,6 +338,16 @@ async fn a_role_cannot_connect_to_the_database_of_another() {
                 "{sql}: {refused}"
             );
         }
+        // The password is asked for, and is not another's.
+        let other = std::fs::read_to_string(deployment.secrets().join("postgres_admin"));
+        for wrong in ["x", &other.expect("a password")] {
+            let refused = deployment.connect_with(role, role, wrong).await;
+            let refused = refused.expect_err("a wrong password").to_string();
+            assert!(
+                refused.contains("password authentication failed"),
+                "does the server's pg_hba.conf ask for passwords? {refused}"
+            );
+        }
         let others = services.into_iter().filter(|other| *other != role);
         for other in others.chain(["postgres"]) {
             let refused = deployment.connect(role, other).await;

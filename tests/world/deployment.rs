@@ -17,7 +17,7 @@ use jetstream::stream::local_server::{self, LocalServer};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tempfile::TempDir;
 
-use crate::{Finished, Process, Signal, Site, eventually};
+use crate::{Certificates, Finished, Login, Process, Signal, Site, eventually};
 
 /// The broker with its users, PostgreSQL with its roles, and the services.
 pub struct Deployment {
@@ -29,6 +29,8 @@ pub struct Deployment {
     addresses: BTreeMap<&'static str, SocketAddr>,
     running: BTreeMap<&'static str, Process>,
     starts: usize,
+    login: Login,
+    certificates: Option<Certificates>,
     key: DevelopmentKey,
     http: reqwest::Client,
 }
@@ -45,6 +47,15 @@ impl Deployment {
     /// # Panics
     /// When something cannot be started; the message says what.
     pub async fn empty() -> Self {
+        Self::with(Login::Password, false).await
+    }
+
+    /// As [`Deployment::empty`], where users show something else to the broker, or whose
+    /// connections to it have TLS, with certificates on both sides.
+    ///
+    /// # Panics
+    /// When something cannot be started; the message says what.
+    pub async fn with(login: Login, tls: bool) -> Self {
         let given = std::env::var_os("ENSEMBLE_NATS_SERVER").map(PathBuf::from);
         let program =
             local_server::find(given.as_deref()).unwrap_or_else(|error| panic!("{error}"));
@@ -58,9 +69,19 @@ impl Deployment {
         fs::set_permissions(&secrets, open).expect("opened");
         let nats = folder.path().join("nats");
         fs::create_dir(&nats).expect("a folder");
-        for file in ["nats.conf", "permissions.conf"] {
-            fs::copy(repository().join("deploy/nats").join(file), nats.join(file)).expect("copied");
-        }
+        let deployed = |file: &str| {
+            let path = repository().join("deploy/nats").join(file);
+            fs::read_to_string(path).expect("a file of the deployment")
+        };
+        let permissions = login.rewrite(&deployed("permissions.conf"), &secrets);
+        fs::write(nats.join("permissions.conf"), permissions).expect("written");
+        let certificates = tls.then(|| Certificates::make(&folder.path().join("tls")));
+        let config = deployed("nats.conf");
+        let config = match &certificates {
+            Some(certificates) => with_tls(&config, certificates),
+            None => config,
+        };
+        fs::write(nats.join("nats.conf"), config).expect("written");
         let passwords = secrets.join("nats_passwords.conf");
         fs::copy(passwords, nats.join("passwords.conf")).expect("copied");
         let nats = LocalServer::start_configured(&program, &nats);
@@ -74,6 +95,8 @@ impl Deployment {
             addresses: BTreeMap::new(),
             running: BTreeMap::new(),
             starts: 0,
+            login,
+            certificates,
             key,
             http: reqwest::Client::builder()
                 .timeout(timeout)
@@ -91,15 +114,23 @@ impl Deployment {
     /// When something cannot be started; the message says what.
     pub async fn start() -> Self {
         let mut deployment = Self::empty().await;
-        let provisioned = deployment.command("provision", &["provision"]).await;
+        deployment.serve().await;
+        deployment
+    }
+
+    /// Provisions it, and starts every service.
+    ///
+    /// # Panics
+    /// When something cannot be started; the message says what.
+    pub async fn serve(&mut self) {
+        let provisioned = self.command("provision", &["provision"]).await;
         assert!(provisioned.status.success(), "{}", provisioned.stderr);
         for service in ensemble::SERVICES {
-            deployment.launch(service.name);
+            self.launch(service.name);
         }
         for service in ensemble::SERVICES {
-            deployment.ready(service.name).await;
+            self.ready(service.name).await;
         }
-        deployment
     }
 
     async fn create_roles(&self) {
@@ -133,11 +164,27 @@ impl Deployment {
         role: &str,
         database: &str,
     ) -> Result<DatabaseConnection, sea_orm::DbErr> {
+        let password = fs::read_to_string(self.secrets().join(format!("postgres_{role}")));
+        let password = password.expect("a password");
+        self.connect_with(role, database, &password).await
+    }
+
+    /// As [`Deployment::connect`], with a password that may be wrong.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub async fn connect_with(
+        &self,
+        role: &str,
+        database: &str,
+        password: &str,
+    ) -> Result<DatabaseConnection, sea_orm::DbErr> {
         let database = match database {
             "postgres" => database.to_owned(),
             service => format!("{}_{service}", self.prefix),
         };
         let url = self.database_url(role, &database);
+        let url = url.replacen('@', &format!(":{password}@"), 1);
         let mut options = sea_orm::ConnectOptions::new(url);
         options.max_connections(1);
         options
@@ -191,10 +238,19 @@ impl Deployment {
         access.expect("an access")
     }
 
-    fn access_flags(&self, user: &str) -> [String; 4] {
-        let password = self.secrets().join(format!("nats_{user}"));
-        let password = password.display().to_string();
-        ["--nats-user", user, "--nats-password-file", &password].map(str::to_owned)
+    fn access_flags(&self, user: &str) -> Vec<String> {
+        let (flag, kind) = self.login.flag();
+        let secret = self.secrets().join(format!("{kind}{user}"));
+        let secret = secret.display().to_string();
+        let flags = ["--nats-user", user, flag, &secret].map(str::to_owned);
+        let tls = self.certificates.iter().flat_map(Certificates::flags);
+        flags.into_iter().chain(tls).collect()
+    }
+
+    /// The certificates, where connections to the broker have TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Runs a command of `ensemble` as a user of the broker.
@@ -206,6 +262,13 @@ impl Deployment {
         Process::start("ensemble", arguments, self.folder(), &name)
             .ended()
             .await
+    }
+
+    /// Runs a command of `ensemble` that asks services, and no broker.
+    pub async fn tool(&self, arguments: &[&str]) -> Finished {
+        let name = format!("command-{}", jetstream::clock::new_id().simple());
+        let process = Process::start("ensemble", arguments, self.folder(), &name);
+        process.ended().await
     }
 
     /// Starts a service. It has one address, also when it is started again.
@@ -356,6 +419,15 @@ fn make_secrets(deploy: &Path, key: &Path) -> PathBuf {
         String::from_utf8_lossy(&made.stderr)
     );
     secrets
+}
+
+/// Takes the `#` before the block for TLS away, as its comment says, and puts the files where
+/// they are here.
+fn with_tls(config: &str, certificates: &Certificates) -> String {
+    let (before, block) = config.split_once("\n# tls {").expect("a block for TLS");
+    let block = block.replace("\n# ", "\n");
+    let folder = format!("{}/", certificates.folder().display());
+    format!("{before}\ntls {{{block}").replace("/etc/nats/", &folder)
 }
 
 /// Where the repository is.

@@ -32,9 +32,13 @@ pub(crate) fn dist() -> Outcome {
 }
 
 fn build(signals: &Signals, version: &str) -> Outcome {
-    let mut command = cargo(["build", "--release", "--locked", "--workspace", "--bins"]);
-    command.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    signals.require(command)?;
+    signals.require(cargo([
+        "build",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--bins",
+    ]))?;
     let name = format!("ensemble-{version}-{}", host()?);
     let folder = repo::root().join("dist").join(&name);
     // What an earlier run left may be of another commit.
@@ -45,7 +49,11 @@ fn build(signals: &Signals, version: &str) -> Outcome {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repo::root().join("target"), Into::into);
     for program in PROGRAMS {
-        copy(&target.join("release").join(program), &folder.join(program))?;
+        let (from, to) = (target.join("release").join(program), folder.join(program));
+        // Afterwards, so that what is shipped is what was measured, without its symbols.
+        let mut strip = in_repository("strip");
+        output_of(strip.arg("-o").arg(&to).arg(&from))?;
+        starts(&to, version)?;
     }
     for document in DOCUMENTS {
         copy(&repo::root().join(document), &folder.join(document))?;
@@ -65,6 +73,34 @@ fn build(signals: &Signals, version: &str) -> Outcome {
     let path = folder.join(SUMS);
     fs::write(&path, sums).map_err(|e| Failure::file("write", &path, &e))?;
     println!("dist/{name}: check it with `sha256sum --check {SUMS}`");
+    pack(&name)
+}
+
+/// Whether a program runs here, and is of this version.
+fn starts(program: &Path, version: &str) -> Outcome {
+    let said = output_of(in_repository(program).arg("--version"))?;
+    match said.trim().ends_with(&format!(" {version}")) {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{} says that it is `{}`, and not {version}",
+            program.display(),
+            said.trim()
+        ))),
+    }
+}
+
+/// All of it in one file, and its checksum beside it.
+fn pack(name: &str) -> Outcome {
+    let folder = repo::root().join("dist");
+    let archive = format!("{name}.tar.gz");
+    let mut tar = in_repository("tar");
+    tar.args(["-czf", &archive, name]).current_dir(&folder);
+    output_of(&mut tar)?;
+    let path = folder.join(&archive);
+    let bytes = fs::read(&path).map_err(|e| Failure::file("read", &path, &e))?;
+    let sum = folder.join(format!("{archive}.sha256"));
+    fs::write(&sum, sum_line(&bytes, &archive)).map_err(|e| Failure::file("write", &sum, &e))?;
+    println!("dist/{archive}: {:.1} MB", bytes.len() as f64 / 1e6);
     Ok(())
 }
 

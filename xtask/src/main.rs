@@ -63,8 +63,8 @@ Commands:
                              growth, backlog, instances, steps, or all.
   schemathesis [--cases N]   Hold the API of a running system against its document,
                              with 2,000 generated cases or more.
-  dist                       Build the programs of a release, with checksums,
-                             in dist/. Refuses a version that CHANGELOG.md does
+  dist                       Build the programs of a release as an archive with
+                             checksums, in dist/. Refuses a version that CHANGELOG.md does
                              not tell of.
   setup [--no-deny]          Get every tool the other commands need, and say
                              what there is.
@@ -82,7 +82,8 @@ Examples:
 
 What is fetched goes to .tools/ in the project's folder. In the environment,
 ENSEMBLE_NATS_SERVER names a nats-server program to use instead, and
-ENSEMBLE_TEST_POSTGRES the URL of a PostgreSQL server to test against.
+ENSEMBLE_TEST_POSTGRES the URL of a PostgreSQL server to test against, as a
+superuser; it has to ask other roles for their passwords.
 ";
 
 fn main() -> ExitCode {

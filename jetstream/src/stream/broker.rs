@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::{ConnectOptions, Event};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event};
 
 use crate::stream::access::{Access, Proof};
 
@@ -14,13 +14,30 @@ pub type PullConfig = jetstream::consumer::pull::Config;
 
 /// The broker cannot be reached.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot connect to NATS at {url}: {detail}; check --nats-url, and that nats-server runs with \
-     JetStream (-js)"
-)]
+#[error("cannot connect to NATS at {url}: {detail}; {advice}")]
 pub struct ConnectError {
     url: String,
     detail: String,
+    advice: &'static str,
+}
+
+const NOT_THERE: &str = "check --nats-url, and that nats-server runs with JetStream (-js)";
+const NOT_LET_IN: &str = "check --nats-user and what proves who it is: --nats-password-file, \
+                          --nats-nkey-file or --nats-creds-file";
+const NOT_TRUSTED: &str = "check --nats-ca, and --nats-cert where the broker asks for one";
+
+/// What to do about an error of the client.
+fn advice(error: &async_nats::ConnectError) -> &'static str {
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    // What TLS refuses is data that is not valid, in the words of the system.
+    let refused = io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData);
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => NOT_LET_IN,
+        ConnectErrorKind::Tls => NOT_TRUSTED,
+        _ if refused => NOT_TRUSTED,
+        _ => NOT_THERE,
+    }
 }
 
 /// Where the inboxes of a user, or of a process without one, are. With permissions, nobody
@@ -40,9 +57,10 @@ pub async fn connect(
     name: &str,
 ) -> Result<jetstream::Context, ConnectError> {
     let access = access.into();
-    let failed = |detail: String| ConnectError {
+    let failed = |detail: String, advice| ConnectError {
         url: access.shown(),
         detail,
+        advice,
     };
     let mut options = ConnectOptions::new()
         .name(format!("ensemble-{name}"))
@@ -59,10 +77,22 @@ pub async fn connect(
         Proof::Password(user, password) => {
             options.user_and_password(user.clone(), password.expose().to_owned())
         }
-        Proof::Nkey(seed) => options.nkey(seed.expose().to_owned()),
-        Proof::Creds(creds) => options
-            .credentials(creds.expose())
-            .map_err(|error| failed(format!("--nats-creds-file has no credentials: {error}")))?,
+        Proof::Nkey(seed) => {
+            // The client would find it out in the middle of the handshake.
+            if nkeys::KeyPair::from_seed(seed.expose()).is_err() {
+                let detail = "--nats-nkey-file has no seed of an nkey".to_owned();
+                return Err(failed(detail, NOT_LET_IN));
+            }
+            options.nkey(seed.expose().to_owned())
+        }
+        Proof::Creds(creds) => {
+            // The client finds the end of the seed by the line that ends there.
+            let creds = format!("{}\n", creds.expose());
+            options.credentials(&creds).map_err(|error| {
+                let detail = format!("--nats-creds-file has no credentials: {error}");
+                failed(detail, NOT_LET_IN)
+            })?
+        }
     };
     if let Some(ca) = &access.ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -73,7 +103,7 @@ pub async fn connect(
     let client = options
         .connect(&access.url)
         .await
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(error.to_string(), advice(&error)))?;
     Ok(jetstream::ContextBuilder::new()
         .timeout(Duration::from_secs(5))
         .ack_timeout(Duration::from_secs(5))

@@ -282,7 +282,7 @@ impl LocalServer {
         let start = Instant::now();
         while start.elapsed() < PATIENCE && !self.has_ended() {
             if let Some((url, monitor_url)) = read_ports(&ports) {
-                let address = url.trim_start_matches("nats://");
+                let address = url.rsplit("//").next().unwrap_or_default();
                 if std::net::TcpStream::connect(address).is_ok() {
                     return Ok((url, monitor_url));
                 }
