@@ -42,7 +42,7 @@ use crate::stage::Given;
 
 /// Run the services while things break, and check that nothing is lost or done twice.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask faults")]
+#[command(name = "cargo xtask faults", bin_name = "cargo xtask faults")]
 struct Args {
     /// The scenarios to run, like F1; without any, all
     scenarios: Vec<String>,
@@ -132,7 +132,17 @@ async fn run(args: Args) -> Result<(), String> {
                 scenario.what
             );
         }
+        println!("F36  PostgreSQL {}: with --soak MINUTES", soak::SOAK.what);
         return Ok(());
+    }
+    let marks = match (args.soak, args.rules) {
+        (Some(_), _) => table::SOAK,
+        (None, true) => table::RULES,
+        (None, false) => table::SCENARIOS,
+    };
+    if let Some(file) = &args.record {
+        // Not after half an hour.
+        table::can_record(file, marks)?;
     }
     let begun = Instant::now();
     let scratch = scratch(args.keep.as_ref())?;
@@ -163,12 +173,23 @@ async fn run(args: Args) -> Result<(), String> {
         patience,
     };
     if args.rules {
-        return rules::all(usize::from(args.jobs), |switched| {
+        let (table, missing) = rules::all(usize::from(args.jobs), |switched| {
             let scenario = switched.scenario;
             let playing = scenario::play(scenario, given(&scenario, rules::PATIENCE));
             async { playing.await.figures }
         })
         .await;
+        println!("{table}");
+        if let Some(file) = &args.record {
+            table::record(file, &table, table::RULES)?;
+        }
+        return match missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "nothing broke in the services without {}",
+                missing.join(", ")
+            )),
+        };
     }
     // After a soak, each look takes long.
     let patience = match soak {
@@ -193,7 +214,7 @@ async fn run(args: Args) -> Result<(), String> {
     let table = table::of(&ended, &left_out, &args_of(&args, begun.elapsed()));
     println!("{table}");
     if let Some(file) = &args.record {
-        table::record(file, &table, soak.is_some())?;
+        table::record(file, &table, marks)?;
     }
     let whole = args.scenarios.is_empty() && soak.is_none();
     verdict(&ended, &left_out, whole)
@@ -231,7 +252,8 @@ fn scratch(keep: Option<&PathBuf>) -> Result<tempfile::TempDir, String> {
     builder.prefix("ensemble-faults-");
     let folder = match keep {
         Some(folder) => {
-            std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+            std::fs::create_dir_all(folder)
+                .map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
             builder.disable_cleanup(true).tempdir_in(folder)
         }
         None => builder.tempdir(),

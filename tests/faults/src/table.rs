@@ -7,8 +7,12 @@ use std::time::Duration;
 use crate::figures::{Figures, seconds};
 use crate::scenario::{Ended, Scenario};
 
-const MARKS: [&str; 2] = ["<!-- faults:begin -->", "<!-- faults:end -->"];
-const MARKS_OF_SOAK: [&str; 2] = ["<!-- soak:begin -->", "<!-- soak:end -->"];
+/// What stands before and after a table in a document.
+pub(crate) type Marks = [&'static str; 2];
+
+pub(crate) const SCENARIOS: Marks = ["<!-- faults:begin -->", "<!-- faults:end -->"];
+pub(crate) const RULES: Marks = ["<!-- rules:begin -->", "<!-- rules:end -->"];
+pub(crate) const SOAK: Marks = ["<!-- soak:begin -->", "<!-- soak:end -->"];
 
 /// What the run was given, and how long it took.
 pub(crate) struct Run {
@@ -105,13 +109,25 @@ fn versions() -> String {
     found.join(", ")
 }
 
-/// Puts the table into a document, between its marks.
-pub(crate) fn record(file: &Path, table: &str, of_soak: bool) -> Result<(), String> {
+/// Whether there is a document with the marks.
+pub(crate) fn can_record(file: &Path, marks: Marks) -> Result<(), String> {
+    around(file, marks).map(drop)
+}
+
+/// What is before the marks of a document, and after them.
+fn around(file: &Path, marks: Marks) -> Result<(String, String), String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let [begin, end] = if of_soak { MARKS_OF_SOAK } else { MARKS };
+    let [begin, end] = marks;
     let missing = || format!("{} has no {begin} and {end}", file.display());
     let (before, rest) = text.split_once(begin).ok_or_else(missing)?;
     let (_, after) = rest.split_once(end).ok_or_else(missing)?;
+    Ok((before.to_owned(), after.to_owned()))
+}
+
+/// Puts the table into a document, between its marks.
+pub(crate) fn record(file: &Path, table: &str, marks: Marks) -> Result<(), String> {
+    let [begin, end] = marks;
+    let (before, after) = around(file, marks)?;
     let text = format!("{before}{begin}\n{table}\n{end}{after}");
     std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
 }
