@@ -127,11 +127,10 @@ pub(crate) async fn save(tx: &Tx, loaded: Loaded) -> Result<(), Fault> {
     let sql = "INSERT INTO items (user_id, product_id, quantity)
                SELECT user_id, product_id, quantity FROM v WHERE true
                ON CONFLICT (user_id, product_id) DO UPDATE SET quantity = excluded.quantity";
-    tx.run(kept, sql, vec![]).await?;
+    tx.write(kept, sql, vec![]).await?;
     let sql = "DELETE FROM items WHERE (user_id, product_id) IN
                    (SELECT user_id, product_id FROM v)";
-    tx.run(gone, sql, vec![]).await?;
-    Ok(())
+    tx.write(gone, sql, vec![]).await
 }
 
 #[cfg(test)]

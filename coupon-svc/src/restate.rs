@@ -68,10 +68,11 @@ async fn coupons(tx: &Tx, before: i64) -> Result<Vec<Emission>, Fault> {
     let sql = format!(
         "UPDATE coupons SET said_at = $1 WHERE coupon_id IN
              (SELECT coupon_id FROM coupons
-              WHERE said_at < $2 AND state <> 'USED' AND (expires_at = 0 OR expires_at > $1)
-              ORDER BY coupon_id LIMIT $3 {})
+              WHERE said_at < $2 AND order_id = {nil} AND (expires_at = 0 OR expires_at > $1)
+              ORDER BY coupon_id LIMIT $3 {for_update})
          RETURNING coupon_id, campaign_id, user_id, discount, min_total, expires_at",
-        tx.for_update()
+        nil = tx.nil(),
+        for_update = tx.for_update(),
     );
     let mut said = Vec::new();
     for row in tx.query(&sql, bounds(tx, before)).await? {

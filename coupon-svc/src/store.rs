@@ -85,8 +85,7 @@ impl Participant for Coupons {
         }
         let sql = "UPDATE coupons SET state = v.state, order_id = v.order_id
                    FROM v WHERE coupons.coupon_id = v.id";
-        tx.run(rows, sql, vec![]).await?;
-        Ok(())
+        tx.write(rows, sql, vec![]).await
     }
 }
 

@@ -3,6 +3,9 @@
 //! An event is in this file or it does not exist: publishing, subscribing, decoding
 //! and documentation all read these tables.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::step::Step;
 
 /// The stream that holds every subject below.
@@ -120,7 +123,9 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
 /// The event that is said on a subject.
 #[must_use]
 pub fn by_subject(subject: &str) -> Option<&'static Entry> {
-    all().find(|entry| entry.subject == subject)
+    static ALL: LazyLock<HashMap<&str, &Entry>> =
+        LazyLock::new(|| all().map(|entry| (entry.subject, entry)).collect());
+    ALL.get(subject).copied()
 }
 
 /// Whether a NATS filter (`*` for one token) matches a subject.

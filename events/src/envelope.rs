@@ -4,7 +4,8 @@
 //! is needed without decoding is a header too (the runtime adds those).
 //! Source: `CloudEvents` 1.0.2, protobuf event format.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,6 +16,7 @@ use crate::{EventId, Malformed};
 
 /// The content type of an event on the wire.
 pub const CONTENT_TYPE: &str = "application/cloudevents+protobuf";
+const SPEC_VERSION: &[u8] = b"1.0";
 
 /// What is said about an event, whatever the event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,91 +41,128 @@ pub struct Envelope {
     pub body: Bytes,
 }
 
+// Texts are bytes here: the same on the wire, and a decoded event shares the bytes that it
+// came in instead of copying each of its dozen texts. So is the map of attributes a list.
 #[derive(Clone, PartialEq, Message)]
 struct CloudEvent {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(string, tag = "2")]
-    source: String,
-    #[prost(string, tag = "3")]
-    spec_version: String,
-    #[prost(string, tag = "4")]
-    r#type: String,
-    #[prost(btree_map = "string, message", tag = "5")]
-    attributes: BTreeMap<String, Attribute>,
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    source: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    spec_version: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    r#type: Bytes,
+    #[prost(message, repeated, tag = "5")]
+    attributes: Vec<Attribute>,
     #[prost(message, optional, tag = "8")]
     proto_data: Option<Any>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct Attribute {
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
+    #[prost(message, optional, tag = "2")]
+    value: Option<AttributeValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AttributeValue {
     #[prost(oneof = "Value", tags = "3, 5, 7")]
     value: Option<Value>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum Value {
-    #[prost(string, tag = "3")]
-    String(String),
-    #[prost(string, tag = "5")]
-    Uri(String),
+    #[prost(bytes = "bytes", tag = "3")]
+    String(Bytes),
+    #[prost(bytes = "bytes", tag = "5")]
+    Uri(Bytes),
     #[prost(message, tag = "7")]
     Timestamp(prost_types::Timestamp),
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    type_url: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     value: Bytes,
+}
+
+impl Attribute {
+    fn new(name: &'static str, value: Value) -> Self {
+        Self {
+            name: Bytes::from_static(name.as_bytes()),
+            value: Some(AttributeValue { value: Some(value) }),
+        }
+    }
+
+    fn text(name: &'static str, text: impl Into<Bytes>) -> Self {
+        Self::new(name, Value::String(text.into()))
+    }
+}
+
+/// What is the same for every event of a kind.
+#[derive(Clone)]
+struct Names {
+    event_type: Bytes,
+    source: Bytes,
+    schema: Bytes,
+    type_url: Bytes,
+}
+
+impl Names {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            event_type: entry.event_type().into(),
+            source: source(entry.writer).into(),
+            schema: schema(entry).into(),
+            type_url: type_url(entry).into(),
+        }
+    }
+}
+
+fn names(entry: &Entry) -> Names {
+    static ALL: LazyLock<HashMap<&str, Names>> = LazyLock::new(|| {
+        let all = catalog::all();
+        all.map(|entry| (entry.subject, Names::of(entry))).collect()
+    });
+    let known = ALL.get(entry.subject).cloned();
+    known.unwrap_or_else(|| Names::of(entry))
 }
 
 impl Envelope {
     /// As it travels.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let text = |value: String| Attribute {
-            value: Some(Value::String(value)),
-        };
-        let mut attributes = BTreeMap::from([
-            (
-                "aggregatetype".to_owned(),
-                text(aggregate_type(self.entry).to_owned()),
-            ),
-            (
-                "correlationid".to_owned(),
-                text(self.correlation.to_string()),
-            ),
-            ("pseq".to_owned(), text(self.pseq.to_string())),
-            ("subject".to_owned(), text(self.aggregate.clone())),
-            (
-                "time".to_owned(),
-                Attribute {
-                    value: Some(Value::Timestamp(timestamp(self.time))),
-                },
-            ),
-            (
-                "dataschema".to_owned(),
-                Attribute {
-                    value: Some(Value::Uri(schema(self.entry))),
-                },
-            ),
-        ]);
+        let names = names(self.entry);
+        // Sorted by name, as a map would be.
+        let mut attributes = Vec::with_capacity(8);
+        let kind = aggregate_type(self.entry);
+        attributes.push(Attribute::text("aggregatetype", kind));
         if let Some(cause) = self.causation {
-            attributes.insert("causationid".to_owned(), text(cause.to_string()));
+            attributes.push(Attribute::text("causationid", cause.to_string()));
         }
+        attributes.extend([
+            Attribute::text("correlationid", self.correlation.to_string()),
+            Attribute::new("dataschema", Value::Uri(names.schema)),
+            Attribute::text("pseq", self.pseq.to_string()),
+            Attribute::text("subject", self.aggregate.clone()),
+            Attribute::new("time", Value::Timestamp(timestamp(self.time))),
+        ]);
         if let Some(trace) = &self.traceparent {
-            attributes.insert("traceparent".to_owned(), text(trace.clone()));
+            attributes.push(Attribute::text("traceparent", trace.clone()));
         }
         let event = CloudEvent {
-            id: self.id.to_string(),
-            source: source(self.entry.writer),
-            spec_version: "1.0".to_owned(),
-            r#type: self.entry.event_type(),
+            id: self.id.to_string().into(),
+            source: names.source,
+            spec_version: Bytes::from_static(SPEC_VERSION),
+            r#type: names.event_type,
             attributes,
             proto_data: Some(Any {
-                type_url: type_url(self.entry),
+                type_url: names.type_url,
                 value: self.body.clone(),
             }),
         };
@@ -140,32 +179,41 @@ impl Envelope {
             .map_err(|e| Malformed::encoding("CloudEvents envelope", &e))?;
         let entry =
             catalog::by_subject(subject).ok_or_else(|| Malformed::unknown("subject", subject))?;
-        if event.r#type != entry.event_type() {
-            return Err(Malformed::unknown("event type", event.r#type));
+        let names = names(entry);
+        if event.r#type != names.event_type {
+            return Err(Malformed::unknown("event type", shown(&event.r#type)));
         }
-        if event.spec_version != "1.0" {
-            return Err(Malformed::unknown(
-                "CloudEvents version",
-                event.spec_version,
-            ));
+        if event.spec_version != SPEC_VERSION {
+            let version = shown(&event.spec_version);
+            return Err(Malformed::unknown("CloudEvents version", version));
         }
-        if event.source != source(entry.writer) {
+        if event.source != names.source {
             let rule = format!(
                 "only `{}` may say {subject}, not `{}`",
-                entry.writer, event.source
+                entry.writer,
+                shown(&event.source)
             );
             return Err(Malformed::field("source", rule));
         }
-        let mut attributes = event.attributes;
-        let mut text = |name: &str| match attributes.remove(name)?.value? {
-            Value::String(text) | Value::Uri(text) => Some(text),
+        let value = |name: &str| {
+            let mut attributes = event.attributes.iter();
+            let found = attributes.rfind(|attribute| attribute.name == name)?;
+            found.value.as_ref()?.value.as_ref()
+        };
+        let text = |name: &str| match value(name)? {
+            Value::String(text) | Value::Uri(text) => std::str::from_utf8(text).ok(),
             Value::Timestamp(_) => None,
         };
         let missing = |what| Malformed::field(what, "is missing or not a valid value");
+        let id = std::str::from_utf8(&event.id).ok();
         let envelope = Self {
-            id: event.id.parse().map_err(|_| missing("id"))?,
+            id: id
+                .and_then(|id| id.parse().ok())
+                .ok_or_else(|| missing("id"))?,
             entry,
-            aggregate: text("subject").ok_or_else(|| missing("subject"))?,
+            aggregate: text("subject")
+                .ok_or_else(|| missing("subject"))?
+                .to_owned(),
             correlation: text("correlationid")
                 .and_then(|id| id.parse().ok())
                 .ok_or_else(|| missing("correlationid"))?,
@@ -176,15 +224,24 @@ impl Envelope {
             pseq: text("pseq")
                 .and_then(|n| n.parse().ok())
                 .ok_or_else(|| missing("pseq"))?,
-            traceparent: text("traceparent"),
-            time: match attributes.remove("time").and_then(|a| a.value) {
-                Some(Value::Timestamp(time)) => millis(&time),
+            traceparent: text("traceparent").map(str::to_owned),
+            time: match value("time") {
+                Some(Value::Timestamp(time)) => millis(time),
                 _ => return Err(missing("time")),
             },
-            body: event.proto_data.ok_or_else(|| missing("data"))?.value,
+            body: event
+                .proto_data
+                .as_ref()
+                .ok_or_else(|| missing("data"))?
+                .value
+                .clone(),
         };
         Ok(envelope)
     }
+}
+
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// The source of what a service says.
@@ -265,7 +322,7 @@ mod tests {
         assert!(Envelope::decode("order.confirmed", Bytes::from_static(b"\xff\xff")).is_err());
 
         let mut event = CloudEvent::decode(envelope().encode()).expect("valid");
-        event.source = "/ensemble/stock".to_owned();
+        event.source = Bytes::from_static(b"/ensemble/stock");
         let forged = event.encode_to_vec().into();
         assert!(Envelope::decode("order.confirmed", forged).is_err());
     }

@@ -48,7 +48,7 @@ impl MigrationTrait for Tables {
                 CHECK ((open_slot IS NOT NULL) <= (state IN ('PENDING', 'COMPENSATING'))),
                 CHECK ((state IN ('COMPENSATING', 'CANCELED', 'COMPENSATION_FAILED'))
                     = (reason <> ''))
-            )",
+            ) {room}",
             "CREATE UNIQUE INDEX orders_open ON orders (user_id, open_slot)
              WHERE open_slot IS NOT NULL",
             "CREATE INDEX orders_due ON orders (due_at) WHERE due_at > 0",

@@ -25,7 +25,7 @@ impl MigrationTrait for Tables {
             settled BIGINT NOT NULL CHECK (settled >= 0),
             charged_total BIGINT NOT NULL CHECK (charged_total >= 0),
             CHECK (charged_total = balance + held + settled)
-        )";
+        ) {room}";
         // The ledger of what came in; what went out is in the holds.
         let charges = "CREATE TABLE charges (
             charge_id {id} PRIMARY KEY,

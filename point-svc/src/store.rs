@@ -80,8 +80,7 @@ impl Participant for Point {
         // The rows are locked since they were loaded; the table's CHECKs are the bound.
         let sql = "UPDATE accounts SET balance = v.balance, held = v.held,
                        settled = v.settled FROM v WHERE accounts.user_id = v.id";
-        tx.run(rows, sql, vec![]).await?;
-        Ok(())
+        tx.write(rows, sql, vec![]).await
     }
 }
 

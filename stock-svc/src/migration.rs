@@ -34,7 +34,7 @@ impl MigrationTrait for Tables {
             said_at BIGINT NOT NULL,
             created_at BIGINT NOT NULL,
             CHECK (initial_stock + restocked_total = available + held + settled)
-        )";
+        ) {room}";
         jetstream::database::migration::run(manager, &[products, HOLDS]).await
     }
 }

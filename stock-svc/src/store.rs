@@ -101,8 +101,7 @@ impl Participant for Stock {
         // The rows are locked since they were loaded; the table's CHECKs are the bound.
         let sql = "UPDATE products SET available = v.available, held = v.held,
                        settled = v.settled FROM v WHERE products.product_id = v.id";
-        tx.run(rows, sql, vec![]).await?;
-        Ok(())
+        tx.write(rows, sql, vec![]).await
     }
 }
 

@@ -13,6 +13,7 @@ mod dead_letters;
 mod deployed;
 mod doctor;
 mod documents;
+mod drain;
 mod failures;
 mod follower;
 mod healing;

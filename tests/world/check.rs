@@ -29,7 +29,8 @@ pub(crate) async fn quiet(world: &World) {
 /// what is not.
 pub(crate) async fn look(world: &World) -> Result<u64, String> {
     for (service, database) in databases(world) {
-        let sql = "SELECT count(*) AS n FROM outbox WHERE published_at IS NULL";
+        let sql = "SELECT count(*) AS n FROM outbox
+                   WHERE pseq NOT IN (SELECT pseq FROM published)";
         match count(&database, sql).await {
             0 => {}
             n => return Err(format!("{service} has {n} unpublished events")),

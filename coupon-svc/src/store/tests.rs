@@ -84,19 +84,10 @@ async fn a_batch_is_held_used_and_given_back(database: &Database) {
 }
 
 async fn the_table_refuses_what_the_code_must_never_do(database: &Database) {
-    let order = Uuid::from_u128(1);
-    for (wrong, values) in [
-        ("UPDATE coupons SET state = 'LOST'", vec![]),
-        (
-            "UPDATE coupons SET state = 'HELD', order_id = $1",
-            vec![order.into()],
-        ),
-    ] {
-        let tx = database.begin().await.expect("begun");
-        give(&tx, 7, "alice").await;
-        give(&tx, 8, "bob").await;
-        assert!(tx.execute(wrong, values).await.is_err(), "{wrong}");
-    }
+    let tx = database.begin().await.expect("begun");
+    give(&tx, 7, "alice").await;
+    let wrong = "UPDATE coupons SET state = 'LOST'";
+    assert!(tx.execute(wrong, vec![]).await.is_err(), "{wrong}");
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Rows {
             }
             _ => {
                 let (source, mut values) = self.list();
-                let sql = renumbered(sql, values.len());
+                let sql = renumbered(sql, '?', values.len());
                 values.extend(extra);
                 let text = format!("WITH v({names}) AS ({source}) {sql}");
                 Statement::from_sql_and_values(backend, text, values)
@@ -168,15 +168,15 @@ fn filled(rows: usize) -> usize {
     }
 }
 
-/// `$1`… as SQLite's numbered parameters that come after so many others.
-fn renumbered(sql: &str, after: usize) -> String {
+/// `$1`… as numbered parameters with a sign, that come after so many others.
+pub(crate) fn renumbered(sql: &str, sign: char, after: usize) -> String {
     let mut text = String::with_capacity(sql.len() + 16);
     let mut parts = sql.split('$');
     text.push_str(parts.next().unwrap_or_default());
     for part in parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
         let number: usize = part[..digits].parse().unwrap_or(0);
-        let _ = write!(text, "?{}{}", number + after, &part[digits..]);
+        let _ = write!(text, "{sign}{}{}", number + after, &part[digits..]);
     }
     text
 }

@@ -7,11 +7,12 @@ pub mod migration;
 mod open;
 mod safety;
 pub mod snapshot;
+mod together;
 
 pub use open::{DatabaseError, Location};
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sea_orm::{
@@ -21,6 +22,7 @@ use sea_orm::{
 
 use crate::clock::{self, Clock};
 use crate::database::bulk::Rows;
+use crate::database::together::Together;
 use crate::failpoint::is_off;
 use crate::fault::Fault;
 use crate::operating::metrics::{Ending, Meters, Tally};
@@ -73,6 +75,7 @@ impl Database {
             inner: self.writer.begin_with_options(options).await?,
             now: self.clock.now(),
             hints: Intended::new(self.hints.clone()),
+            together: Mutex::default(),
         })
     }
 
@@ -183,6 +186,8 @@ pub struct Tx {
     began: Instant,
     meters: Meters,
     tally: Mutex<Tally>,
+    // What is still to be written, on PostgreSQL.
+    together: Mutex<Together>,
 }
 
 impl Tx {
@@ -208,7 +213,7 @@ impl Tx {
         self.tally().ended.push((ending, self.now));
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -221,6 +226,12 @@ impl Tx {
     /// Which database it is in.
     pub(crate) fn backend(&self) -> DbBackend {
         self.inner.get_database_backend()
+    }
+
+    /// The UUID that means none, as a literal: a partial index that goes by it is used.
+    #[must_use]
+    pub fn nil(&self) -> &'static str {
+        migration::nil(self.backend())
     }
 
     /// `FOR UPDATE` where rows can be locked; SQLite has one writer anyway.
@@ -240,6 +251,7 @@ impl Tx {
         if rows.is_empty() {
             return Ok(0);
         }
+        self.write_now().await?;
         let statement = rows.statement(self.inner.get_database_backend(), sql, extra);
         Ok(self.inner.execute_raw(statement).await?.rows_affected())
     }
@@ -257,8 +269,57 @@ impl Tx {
         if rows.is_empty() {
             return Ok(vec![]);
         }
+        self.write_now().await?;
         let statement = rows.statement(self.inner.get_database_backend(), sql, extra);
         Ok(self.inner.query_all_raw(statement).await?)
+    }
+
+    /// Changes many rows, all of them; see [`Rows`]. On PostgreSQL it is done with the next
+    /// statement, or with the events of the transaction, which saves a round trip.
+    ///
+    /// # Errors
+    /// A fault of the database, and a conflict when not every row was changed: now, or when
+    /// it is done.
+    pub async fn write(&self, rows: Rows, sql: &str, extra: Vec<Value>) -> Result<(), Fault> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.backend() == DbBackend::Postgres {
+            self.together().add(rows, sql, extra);
+            return Ok(());
+        }
+        let expected = rows.len() as u64;
+        let written = self.run(rows, sql, extra).await?;
+        all_written(written == expected)
+    }
+
+    /// Writes what is still to be written.
+    async fn write_now(&self) -> Result<(), Fault> {
+        let together = std::mem::take(&mut *self.together());
+        if together.is_empty() {
+            return Ok(());
+        }
+        let exact = self.inner.query_all_raw(together.alone()).await?;
+        all_written(!exact.is_empty())
+    }
+
+    /// Runs a statement on PostgreSQL, and with it what is still to be written. `sql` begins
+    /// with the table `v`; see [`Together::before`] for `{exact}`.
+    pub(crate) async fn write_with(
+        &self,
+        rows: Rows,
+        sql: &str,
+        extra: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, Fault> {
+        let together = std::mem::take(&mut *self.together());
+        let statement = together.before(rows.statement(DbBackend::Postgres, sql, extra));
+        let written = self.inner.query_all_raw(statement).await?;
+        all_written(!written.is_empty())?;
+        Ok(written)
+    }
+
+    fn together(&self) -> MutexGuard<'_, Together> {
+        self.together.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs one statement; how many rows it changed.
@@ -266,6 +327,7 @@ impl Tx {
     /// # Errors
     /// A fault of the database.
     pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, Fault> {
+        self.write_now().await?;
         let backend = self.inner.get_database_backend();
         let statement = Statement::from_sql_and_values(backend, sql, values);
         Ok(self.inner.execute_raw(statement).await?.rows_affected())
@@ -276,17 +338,26 @@ impl Tx {
     /// # Errors
     /// A fault of the database.
     pub async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Fault> {
+        self.write_now().await?;
         let backend = self.inner.get_database_backend();
         let statement = Statement::from_sql_and_values(backend, sql, values);
         Ok(self.inner.query_all_raw(statement).await?)
     }
 
     pub(crate) async fn commit(self) -> Result<(), Fault> {
+        self.write_now().await?;
         self.inner.commit().await?;
         self.hints.say();
         let tally = self.tally.into_inner();
         let tally = tally.unwrap_or_else(PoisonError::into_inner);
         self.meters.committed(self.began.elapsed(), tally);
         Ok(())
+    }
+}
+
+fn all_written(all: bool) -> Result<(), Fault> {
+    match all {
+        true => Ok(()),
+        false => Err(Fault::Conflict("a row was changed meanwhile".to_owned())),
     }
 }

@@ -37,8 +37,15 @@ impl Database {
                 .await?;
         }
         // Plans for one use: what is read here is large, and read once.
-        tx.execute_unprepared("SET LOCAL plan_cache_mode = auto")
-            .await?;
+        for (setting, value) in [
+            ("plan_cache_mode", "auto"),
+            ("enable_seqscan", "on"),
+            ("enable_hashjoin", "on"),
+            ("enable_mergejoin", "on"),
+        ] {
+            tx.execute_unprepared(&format!("SET LOCAL {setting} = {value}"))
+                .await?;
+        }
         Ok(Snapshot(tx))
     }
 }

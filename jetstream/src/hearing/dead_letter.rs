@@ -16,7 +16,7 @@ use crate::event::Delivery;
 use crate::fault::Fault;
 use crate::hearing::batch::{Item, Work};
 use crate::operating::audit;
-use crate::saying::outbox::Committed;
+use crate::saying::outbox::{self, Committed};
 use crate::telemetry;
 
 /// Where a letter comes from.
@@ -223,12 +223,11 @@ pub(crate) async fn redrive(
     let mut redriven = None;
     let emissions = match letter.origin {
         Origin::Outbox => {
-            let sql = "UPDATE outbox SET refused = '' WHERE event_id = $1";
             let event: Uuid = letter
                 .event_id
                 .parse()
                 .map_err(|_| Fault::Permanent("the letter has no event id".to_owned()))?;
-            tx.execute(sql, vec![event.into()]).await?;
+            outbox::take_up(&tx, event).await?;
             vec![]
         }
         Origin::Consumer => {
@@ -254,7 +253,7 @@ pub(crate) async fn redrive(
             .await?
         }
     };
-    let decided = crate::saying::outbox::append(&tx, emissions).await?;
+    let decided = outbox::append(&tx, emissions).await?;
     if !resolution.dry_run {
         tx.commit().await?;
         if let Some(delivery) = redriven {

@@ -100,7 +100,7 @@ pub const HOLDS: &str = "CREATE TABLE holds (
     CHECK ((state = 'SETTLED') <= (settled_at > 0)),
     CHECK ((state = 'RELEASED') = (released_at > 0)),
     CHECK ((state = 'REFUSED') = (refusal <> ''))
-)";
+) {room}";
 
 /// Where they are kept.
 pub(crate) const TABLE: &str = "holds";
@@ -378,12 +378,11 @@ async fn save_holds<H: Serialize>(
                    settled_at, released_at, created_at)
                SELECT order_id, state, user_id, held, refusal, answered, deadline,
                    settled_at, released_at, CAST($1 AS BIGINT) FROM v";
-    tx.run(inserts, sql, vec![tx.now().into()]).await?;
+    tx.write(inserts, sql, vec![tx.now().into()]).await?;
     let sql = "UPDATE holds SET state = v.state, answered = v.answered,
                    settled_at = v.settled_at, released_at = v.released_at
                FROM v WHERE holds.order_id = v.order_id";
-    tx.run(updates, sql, vec![]).await?;
-    Ok(())
+    tx.write(updates, sql, vec![]).await
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<Option<T>, Fault> {

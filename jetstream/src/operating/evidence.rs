@@ -67,7 +67,7 @@ pub struct Said {
 pub async fn said(snapshot: &Snapshot, after: i64) -> Result<Vec<Said>, Fault> {
     let sql = format!(
         "SELECT pseq, event_id, decided_at, published_at FROM outbox
-         WHERE pseq > $1 ORDER BY pseq LIMIT {PAGE}"
+         LEFT JOIN published USING (pseq) WHERE pseq > $1 ORDER BY pseq LIMIT {PAGE}"
     );
     let rows = snapshot.query(&sql, vec![after.into()]).await?;
     let said = |row: &QueryResult| {
@@ -88,7 +88,8 @@ pub async fn said(snapshot: &Snapshot, after: i64) -> Result<Vec<Said>, Fault> {
 /// When the database is away.
 pub async fn oldest_unpublished(snapshot: &Snapshot) -> Result<Option<i64>, Fault> {
     let sql = "SELECT coalesce(min(decided_at), 0) AS n FROM outbox
-               WHERE published_at IS NULL AND refused = ''";
+               WHERE pseq > (SELECT up_to FROM relayed) AND refused = ''
+                 AND NOT EXISTS (SELECT 1 FROM published WHERE published.pseq = outbox.pseq)";
     let oldest = snapshot.number(sql).await?;
     Ok((oldest > 0).then_some(oldest))
 }

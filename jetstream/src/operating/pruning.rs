@@ -67,18 +67,16 @@ mod tests {
     async fn event(database: &Database, number: i64, days: i64, published: bool) {
         let at = database.clock().now() - days * DAY;
         let sql = "INSERT INTO outbox (pseq, event_id, subject, aggregate, correlation, causation,
-                       traceparent, turn, decided_at, body, published_at)
-                   VALUES ($1, $2, 's', 'a', $2, $2, '', '', $3, $4, $5)";
-        let published = published.then_some(at);
+                       traceparent, turn, decided_at, body)
+                   VALUES ($1, $2, 's', 'a', $2, $2, '', '', $3, $4)";
         let body: Vec<u8> = vec![];
-        let values = vec![
-            number.into(),
-            id(at, number).into(),
-            at.into(),
-            body.into(),
-            published.into(),
-        ];
+        let values = vec![number.into(), id(at, number).into(), at.into(), body.into()];
         database.execute(sql, values).await.expect("said");
+        if published {
+            outbox::mark(database, &[(number, 0)])
+                .await
+                .expect("marked");
+        }
         let sql = "INSERT INTO processed_events (consumer, event_id, processed_at)
                    VALUES ('test', $1, $2)";
         let values = vec![id(at, number).into(), at.into()];
@@ -133,8 +131,7 @@ mod tests {
             database.execute(closed, vec![]).await.expect("redriven");
             // Numbers stay without gaps: what follows an event that is not published stays.
             assert_eq!(left(database).await, [4, 2, 2]);
-            let published = "UPDATE outbox SET published_at = 1 WHERE pseq = 3";
-            database.execute(published, vec![]).await.expect("marked");
+            outbox::mark(database, &[(3, 0)]).await.expect("marked");
             assert_eq!(left(database).await, [2, 2, 2]);
         })
         .await;
@@ -148,11 +145,13 @@ mod tests {
                 rows.push([n.into(), id(1, n).into()]);
             }
             let sql = "INSERT INTO outbox (pseq, event_id, subject, aggregate, correlation,
-                           causation, traceparent, turn, decided_at, body, published_at)
-                       SELECT n, id, 's', 'a', id, id, '', '', 1, $1, 1 FROM v WHERE true";
+                           causation, traceparent, turn, decided_at, body)
+                       SELECT n, id, 's', 'a', id, id, '', '', 1, $1 FROM v WHERE true";
             let body: Vec<u8> = vec![];
             let said = database.run(rows, sql, vec![body.into()]).await;
             assert_eq!(said.expect("said"), 2500);
+            let stored: Vec<_> = (1..=2500).map(|n| (n, 0)).collect();
+            outbox::mark(database, &stored).await.expect("marked");
             let removed = outbox::prune(database, DAY, AT_ONCE).await.expect("pruned");
             assert_eq!(removed, 1000);
             assert_eq!(left(database).await, [0; 3]);

@@ -218,7 +218,8 @@ impl<'a> Player<'a> {
         }
         self.finish().await?;
         // Nobody publishes what a replay says.
-        let sql = "UPDATE outbox SET published_at = decided_at WHERE published_at IS NULL";
+        let sql = "INSERT INTO published (pseq, published_at, stream_sequence)
+                   SELECT pseq, decided_at, 0 FROM outbox WHERE true ON CONFLICT DO NOTHING";
         self.work.database.execute(sql, vec![]).await?;
         Ok(())
     }

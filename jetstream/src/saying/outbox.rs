@@ -79,7 +79,12 @@ pub(crate) async fn append(tx: &Tx, mut emissions: Vec<Emission>) -> Result<Vec<
 
 /// Takes as many numbers and writes the rows; the last number before them.
 async fn write(tx: &Tx, rows: Rows, count: i64) -> Result<i64, Fault> {
-    let take = "UPDATE producer SET pseq = pseq + $1 WHERE one = 1 RETURNING pseq - $1 AS before";
+    // Nothing else is locked after the counter: two instances could wait for each other.
+    let take = |also| {
+        format!(
+            "UPDATE producer SET pseq = pseq + $1 WHERE one = 1{also} RETURNING pseq - $1 AS before"
+        )
+    };
     let before = |taken: Vec<QueryResult>| match taken.first() {
         Some(row) => Ok(row.try_get::<i64>("", "before")?),
         None => Err(Fault::Permanent("no producer row".to_owned())),
@@ -88,19 +93,25 @@ async fn write(tx: &Tx, rows: Rows, count: i64) -> Result<i64, Fault> {
     match tx.backend() {
         DbBackend::Postgres => {
             let sql = format!(
-                ", n AS ({take}), i AS ({into} n.before + place, {APPENDED} FROM v, n)
-                 SELECT before FROM n"
+                ", n AS ({}), i AS ({into} n.before + place, {APPENDED} FROM v, n)
+                 SELECT before FROM n",
+                take("{exact}")
             );
-            before(tx.fetch(rows, &sql, vec![count.into()]).await?)
+            before(tx.write_with(rows, &sql, vec![count.into()]).await?)
         }
         _ => {
-            let before = before(tx.query(take, vec![count.into()]).await?)?;
+            let before = before(tx.query(&take(""), vec![count.into()]).await?)?;
             let sql = format!("{into} $1 + place, {APPENDED} FROM v");
             tx.run(rows, &sql, vec![before.into()]).await?;
             Ok(before)
         }
     }
 }
+
+/// What is neither published nor refused by the broker, in the words of SQL. All numbers
+/// up to `relayed.up_to` are one of the two, so that few rows are looked at.
+const UNPUBLISHED: &str = "pseq > (SELECT up_to FROM relayed) AND refused = ''
+    AND NOT EXISTS (SELECT 1 FROM published WHERE published.pseq = outbox.pseq)";
 
 /// Rows that were decided before `before` and are not published, oldest first.
 pub(crate) async fn unpublished(
@@ -111,12 +122,39 @@ pub(crate) async fn unpublished(
 ) -> Result<Vec<Committed>, Fault> {
     let sql = format!(
         "SELECT {SELECTED} FROM outbox
-         WHERE published_at IS NULL AND refused = '' AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3"
+         WHERE {UNPUBLISHED} AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3"
     );
     let rows = database
         .query(&sql, vec![after_pseq.into(), before.into(), limit.into()])
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// Moves the number up to which everything is published or refused. What commits later has
+/// higher numbers: the counter is locked until the commit.
+pub(crate) async fn move_up(database: &Database) -> Result<(), Fault> {
+    let tx = database.begin().await?;
+    // First the lock, so that a row that is taken up again meanwhile is seen.
+    let locked = format!("SELECT up_to FROM relayed {}", tx.for_update());
+    tx.query(&locked, vec![]).await?;
+    let sql = format!(
+        "UPDATE relayed SET up_to = coalesce(
+             (SELECT pseq - 1 FROM outbox WHERE {UNPUBLISHED} ORDER BY pseq LIMIT 1),
+             (SELECT max(pseq) FROM outbox), up_to)"
+    );
+    tx.execute(&sql, vec![]).await?;
+    tx.commit().await
+}
+
+/// Takes a row up again that the broker had refused: the sweep will find it.
+pub(crate) async fn take_up(tx: &Tx, event: Uuid) -> Result<(), Fault> {
+    let sql = "UPDATE relayed SET up_to = CASE WHEN up_to < said.before THEN up_to
+                   ELSE said.before END
+               FROM (SELECT pseq - 1 AS before FROM outbox WHERE event_id = $1) AS said";
+    tx.execute(sql, vec![event.into()]).await?;
+    let sql = "UPDATE outbox SET refused = '' WHERE event_id = $1";
+    tx.execute(sql, vec![event.into()]).await?;
+    Ok(())
 }
 
 /// Published rows that were decided in a span of time, by number.
@@ -128,8 +166,8 @@ pub(crate) async fn published(
     limit: i64,
 ) -> Result<Vec<Committed>, Fault> {
     let sql = format!(
-        "SELECT {SELECTED} FROM outbox
-         WHERE published_at IS NOT NULL AND published_at <= $3 AND decided_at >= $1 AND pseq > $2
+        "SELECT {SELECTED} FROM outbox JOIN published USING (pseq)
+         WHERE published_at <= $3 AND decided_at >= $1 AND pseq > $2
          ORDER BY pseq LIMIT $4"
     );
     let values = vec![from.into(), after_pseq.into(), until.into(), limit.into()];
@@ -137,16 +175,16 @@ pub(crate) async fn published(
     rows.iter().map(read).collect()
 }
 
-/// Marks rows as published, once the broker has acknowledged them, with where it said that
-/// they stand in the stream.
-pub(crate) async fn mark(database: &Database, published: &[(i64, u64)]) -> Result<(), Fault> {
+/// Records rows as published, with where the broker said that they stand in the stream.
+pub(crate) async fn mark(database: &Database, stored: &[(i64, u64)]) -> Result<(), Fault> {
     let mut rows = Rows::of(&[("pseq", Column::Int), ("sequence", Column::Int)]);
-    for (pseq, sequence) in published {
+    for (pseq, sequence) in stored {
         let sequence = i64::try_from(*sequence).unwrap_or(0);
         rows.push([(*pseq).into(), sequence.into()]);
     }
-    let sql = "UPDATE outbox SET published_at = $1, stream_sequence = v.sequence
-               FROM v WHERE outbox.pseq = v.pseq";
+    let sql = "INSERT INTO published (pseq, published_at, stream_sequence)
+               SELECT pseq, CAST($1 AS BIGINT), sequence FROM v WHERE true
+               ON CONFLICT (pseq) DO UPDATE SET stream_sequence = excluded.stream_sequence";
     let now = database.clock().now();
     database.run(rows, sql, vec![now.into()]).await?;
     Ok(())
@@ -159,11 +197,17 @@ pub(crate) async fn prune(database: &Database, before: i64, most: i64) -> Result
                DELETE FROM outbox WHERE pseq >= (SELECT first FROM low) AND pseq < coalesce(
                    (SELECT min(pseq) FROM outbox
                     WHERE pseq >= (SELECT first FROM low) AND pseq < (SELECT past FROM low)
-                      AND (decided_at >= $1 OR (published_at IS NULL AND refused = ''))),
+                      AND (decided_at >= $1 OR (refused = '' AND NOT EXISTS (
+                           SELECT 1 FROM published WHERE published.pseq = outbox.pseq)))),
                    (SELECT past FROM low))";
-    database
+    let removed = database
         .execute(sql, vec![before.into(), most.into()])
-        .await
+        .await?;
+    // Afterwards, so that a row without a mark is never one that was published.
+    let sql = "DELETE FROM published WHERE pseq < coalesce((SELECT min(pseq) FROM outbox),
+                   (SELECT up_to FROM relayed))";
+    database.execute(sql, vec![]).await?;
+    Ok(removed)
 }
 
 /// An event of an order, as the outbox of who said it has it.
@@ -177,8 +221,9 @@ pub(crate) struct Said {
 /// What this service has said of an order, oldest first.
 pub(crate) async fn of_order(database: &Database, order: OrderId) -> Result<Vec<Said>, Fault> {
     let sql = format!(
-        "SELECT {SELECTED}, CAST(published_at IS NOT NULL AS INTEGER) AS published, stream_sequence
-         FROM outbox WHERE correlation = $1 ORDER BY pseq"
+        "SELECT {SELECTED}, CAST(published_at IS NOT NULL AS INTEGER) AS published,
+             coalesce(stream_sequence, 0) AS stream_sequence
+         FROM outbox LEFT JOIN published USING (pseq) WHERE correlation = $1 ORDER BY pseq"
     );
     let rows = database.query(&sql, vec![order.0.into()]).await?;
     let said = rows.iter().map(|row| {
@@ -201,9 +246,11 @@ pub(crate) struct Backlog {
 
 /// Counts what is not published.
 pub(crate) async fn backlog(database: &Database) -> Result<Backlog, Fault> {
-    let sql = "SELECT count(*) AS n, coalesce(min(decided_at), 0) AS oldest FROM outbox
-               WHERE published_at IS NULL AND refused = ''";
-    let rows = database.query(sql, vec![]).await?;
+    let sql = format!(
+        "SELECT count(*) AS n, coalesce(min(decided_at), 0) AS oldest FROM outbox
+         WHERE {UNPUBLISHED}"
+    );
+    let rows = database.query(&sql, vec![]).await?;
     let row = rows
         .first()
         .ok_or_else(|| Fault::Unexpected("no count".to_owned()))?;

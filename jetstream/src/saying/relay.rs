@@ -136,6 +136,7 @@ impl Relay {
     }
 
     async fn sweep_once(&self, database: &Database) -> Result<(), crate::fault::Fault> {
+        outbox::move_up(database).await?;
         let before = database.clock().now() - millis(SWEEP_AGE);
         let mut after = 0;
         while self.in_hand() < IN_HAND && !failpoint::is_off("R7") {
@@ -330,12 +331,12 @@ async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Acked>, in_
         {
             some.push(one);
         }
-        let marks: Vec<_> = some.drain(..).map(|a| (a.pseq, a.sequence)).collect();
+        let stored: Vec<_> = some.drain(..).map(|a| (a.pseq, a.sequence)).collect();
         failpoint::reach(Point::Published).await;
-        if let Err(fault) = outbox::mark(&database, &marks).await {
+        if let Err(fault) = outbox::mark(&database, &stored).await {
             // Published, but not marked: the sweep publishes it again, under the same id.
-            tracing::warn!(%fault, count = marks.len(), "published events could not be marked");
+            tracing::warn!(%fault, count = stored.len(), "published events could not be marked");
         }
-        out_of_hand(&in_flight, marks.iter().map(|(pseq, _)| *pseq));
+        out_of_hand(&in_flight, stored.iter().map(|(pseq, _)| *pseq));
     }
 }

@@ -256,7 +256,6 @@ pub(crate) async fn save<'a, C: Into<Change<'a>>>(
             sequences(heard).into(),
         ]);
     }
-    let expected = rows.len() as u64;
     // A confirmed order that is canceled has given its slot away and takes none again.
     let sql = "UPDATE orders SET state = v.state, reason = v.reason, flags = v.flags,
                    refusals = v.refusals, attempt = v.attempt, overdue = v.overdue,
@@ -268,11 +267,7 @@ pub(crate) async fn save<'a, C: Into<Change<'a>>>(
         true => sql.replace(" AND orders.version = v.loaded", ""),
         false => sql.to_owned(),
     };
-    let updated = tx.run(rows, &sql, vec![]).await?;
-    match updated == expected {
-        true => Ok(()),
-        false => Err(Fault::Conflict("an order was decided meanwhile".to_owned())),
-    }
+    tx.write(rows, &sql, vec![]).await
 }
 
 fn sequences(heard: &[u64]) -> String {

@@ -93,7 +93,7 @@ async fn the_stream_is_full(stage: &mut Stage) -> Outcome {
     let full = stage.broker.update_stream(&config).await;
     full.map_err(|e| e.to_string())?;
     tokio::time::sleep(Duration::from_secs(8)).await;
-    let waits = "SELECT count(*) AS n FROM outbox WHERE published_at IS NULL";
+    let waits = "SELECT count(*) AS n FROM outbox WHERE pseq NOT IN (SELECT pseq FROM published)";
     if stage.number("order", waits).await? == 0 {
         return Err("nothing waits, although the stream is full".to_owned());
     }
