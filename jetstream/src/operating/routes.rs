@@ -19,7 +19,7 @@ use crate::losses::fence;
 use crate::losses::reconcile;
 use crate::operating::views::{
     Decided, Discarded, Inside, Internals, Letter, Letters, Lifted, Reconciled, Redriven,
-    SaidEvents, ServiceInternals, WholeLetter,
+    SaidEvents, ServiceInternals, WholeLetter, Without,
 };
 use crate::saying::outbox::{self, Committed};
 use crate::shell::Shell;
@@ -293,10 +293,10 @@ async fn internals(
             Ok(backlog) => backlog,
             // Without its database a service can say no more than that.
             Err(Fault::Away(_)) => {
-                services.push(Inside::Without {
+                services.push(Inside::Without(Without {
                     service: shell.name(),
                     missing: vec!["database"],
-                });
+                }));
                 continue;
             }
             Err(fault) => return Err(fault.into()),

@@ -146,12 +146,17 @@ pub(crate) enum Inside {
     /// Its database answers
     Known(Box<ServiceInternals>),
     /// Its database is away
-    Without {
-        /// Its name
-        service: &'static str,
-        /// What is missing
-        missing: Vec<&'static str>,
-    },
+    Without(Without),
+}
+
+/// A service that can say nothing of itself.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Without {
+    /// Its name
+    pub(crate) service: &'static str,
+    /// What is missing
+    pub(crate) missing: Vec<&'static str>,
 }
 
 /// What is decided and not published.
