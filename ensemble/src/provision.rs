@@ -9,7 +9,7 @@ use jetstream::stream::permissions::{self, Grant};
 use jetstream::stream::topology::{self, Retention};
 use jetstream::stream::{broker, inspect, topology::ConsumerSpec};
 
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 use crate::{Broker, SERVICES};
 
 pub(crate) const EXAMPLES: &str = "\

@@ -71,6 +71,20 @@ impl Paint {
     }
 }
 
+/// A span of time in the largest unit that tells it well enough.
+pub(crate) fn duration(millis: i64) -> String {
+    let seconds = millis / 1000;
+    match millis {
+        ..0 => format!("-{}", duration(-millis)),
+        0..=999 => format!("{millis} ms"),
+        1000..=9_999 => format!("{}.{} s", seconds, millis % 1000 / 100),
+        10_000..=119_999 => format!("{seconds} s"),
+        120_000..=7_199_999 => format!("{} min", seconds / 60),
+        7_200_000..=172_799_999 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 // Short work says nothing; a terminal is told often, a log now and then.
 const FIRST: Duration = Duration::from_millis(500);
 const ON_TERMINAL: Duration = Duration::from_millis(100);
@@ -121,6 +135,13 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_told_in_the_unit_that_suits_them() {
+        let told = [7, 1_250, 45_000, 150_000, 9_000_000, 200_000_000, -3].map(duration);
+        let expected = ["7 ms", "1.2 s", "45 s", "2 min", "2 h", "2 days", "-3 ms"];
+        assert_eq!(told, expected);
+    }
 
     #[test]
     fn colours_are_for_terminals_and_for_who_wants_them() {

@@ -75,15 +75,10 @@ fn an_image_has_every_library_that_its_program_names() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().canonicalize().expect("a path");
     fs::create_dir(out.join("bin")).expect("a folder");
-    let programs = [
-        "ensemble",
-        "order-svc",
-        "stock-svc",
-        "point-svc",
-        "coupon-svc",
-        "cart-svc",
-    ];
-    for program in programs {
+    let services = ensemble::SERVICES.iter();
+    let services = services.map(|service| format!("{}-svc", service.name));
+    let programs: Vec<_> = services.chain(["ensemble".to_owned()]).collect();
+    for program in &programs {
         symlink(Process::path(program), out.join("bin").join(program)).expect("a link");
     }
     let gathered = Command::new("sh").args(["-euc", &gather(&out)]).output();
@@ -102,7 +97,7 @@ fn an_image_has_every_library_that_its_program_names() {
         .iter()
         .filter_map(|path| Some(path.parent()?.display().to_string()))
         .collect();
-    for program in programs {
+    for program in &programs {
         let program = Process::path(program);
         let run = |more: &[&str]| {
             let mut command = Command::new(loader);

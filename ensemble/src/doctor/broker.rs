@@ -7,7 +7,7 @@ use jetstream::stream::local_server::OLDEST;
 
 use super::{Examined, Finding, Severity};
 use crate::reach::Flags;
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 
 // What is acknowledged and not on disk within this time is more than outboxes should repair.
 const SYNC_AT_MOST: Duration = Duration::from_secs(1);

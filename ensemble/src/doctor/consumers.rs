@@ -5,7 +5,7 @@ use jetstream::stream::inspect::Consumer;
 use super::{Examined, Finding, Severity};
 use crate::system::System;
 use crate::system::service::{Remedy, Seen};
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 
 // An event that waits for longer is no work of the moment, in milliseconds.
 const BEHIND: i64 = 5_000;

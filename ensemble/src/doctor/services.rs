@@ -7,7 +7,7 @@ use super::broker::skew;
 use super::{Finding, Severity};
 use crate::system::System;
 use crate::system::service::{Remedy, Seen};
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 
 // A row that is not published within this time is not about to be, in milliseconds.
 const UNPUBLISHED: i64 = 5_000;

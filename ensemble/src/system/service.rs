@@ -4,7 +4,7 @@
 use jetstream::stream::inspect::{Consumer, Unseen};
 use serde_json::Value;
 
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 
 /// What is seen of a service.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::event::Event;
 use super::source::Found;
 use crate::SERVICES;
-use crate::terminal::Paint;
+use crate::terminal::{Paint, duration};
 
 const LANE: usize = 8;
 
@@ -159,20 +159,6 @@ fn signed(millis: i64) -> String {
         0 => "0".to_owned(),
         1.. => format!("+{}", duration(millis)),
         _ => format!("-{}", duration(-millis)),
-    }
-}
-
-/// A span of time in the largest unit that tells it well enough.
-pub(crate) fn duration(millis: i64) -> String {
-    let seconds = millis / 1000;
-    match millis {
-        ..0 => format!("-{}", duration(-millis)),
-        0..=999 => format!("{millis} ms"),
-        1000..=9_999 => format!("{}.{} s", seconds, millis % 1000 / 100),
-        10_000..=119_999 => format!("{seconds} s"),
-        120_000..=7_199_999 => format!("{} min", seconds / 60),
-        7_200_000..=172_799_999 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }
 

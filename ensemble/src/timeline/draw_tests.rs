@@ -84,10 +84,3 @@ fn a_refused_order_is_drawn_with_what_was_undone_and_what_was_not() {
     ];
     insta::assert_snapshot!(drawn(events));
 }
-
-#[test]
-fn times_are_told_in_the_unit_that_suits_them() {
-    let told = [7, 1_250, 45_000, 150_000, 9_000_000, 200_000_000, -3].map(duration);
-    let expected = ["7 ms", "1.2 s", "45 s", "2 min", "2 h", "2 days", "-3 ms"];
-    assert_eq!(told, expected);
-}

@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::order::Order;
 use super::steps;
 use crate::system::System;
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 
 /// What there is to say.
 #[derive(Debug)]

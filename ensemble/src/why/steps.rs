@@ -7,7 +7,7 @@ use super::facts::{Facts, Letter};
 use super::order::Order;
 use crate::system::System;
 use crate::system::service::{Remedy, Trouble};
-use crate::timeline::draw::duration;
+use crate::terminal::duration;
 use crate::timeline::event::Event;
 
 // A service that has heard everything has answered within this time, in milliseconds.

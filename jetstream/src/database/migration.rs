@@ -14,9 +14,10 @@ pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
 /// Runs the statements of a migration, one after another.
 ///
 /// `{id}` is the type of a UUID and `{bytes}` that of bytes: the two types that the
-/// databases name differently. `{nil}` is the UUID that means none. `{room}`, behind a table whose rows change soon after they
-/// came, leaves room for that beside them: PostgreSQL writes a changed row anew, and need
-/// not touch the indexes when the new one fits into the same page.
+/// databases name differently. `{nil}` is the UUID that means none. `{room}`, behind a table
+/// whose rows change soon after they came, leaves room for that beside them: PostgreSQL
+/// writes a changed row anew, and need not touch the indexes when the new one fits into the
+/// same page.
 ///
 /// # Errors
 /// What the database says.
@@ -201,7 +202,12 @@ impl MigrationTrait for Published {
                  SELECT pseq, published_at, 0 FROM outbox WHERE published_at IS NOT NULL",
                 "DROP INDEX outbox_unpublished",
                 "ALTER TABLE outbox DROP COLUMN published_at",
-                // Up to this number everything is published, or refused by the broker; one row.
+                // 1: looked at by the sweep wherever it stands. A row that stays unpublished is
+                // late, and so is one that the broker had refused and is to take after all.
+                "ALTER TABLE outbox ADD COLUMN late BIGINT NOT NULL DEFAULT 0",
+                "CREATE INDEX outbox_late ON outbox (pseq) WHERE late = 1",
+                // Up to this number everything is published, refused by the broker, or late;
+                // one row.
                 "CREATE TABLE relayed (
                     one INTEGER PRIMARY KEY CHECK (one = 1),
                     up_to BIGINT NOT NULL

@@ -92,7 +92,7 @@ pub(crate) async fn refuse(
     let tx = database.begin().await?;
     let mut rows = Rows::of(&[("pseq", Column::Int)]);
     rows.push([envelope.pseq.into()]);
-    let sql = "UPDATE outbox SET refused = $1 FROM v
+    let sql = "UPDATE outbox SET refused = $1, late = 0 FROM v
                WHERE outbox.pseq = v.pseq AND refused = ''";
     if tx.run(rows, sql, vec![reason.into()]).await? == 0 {
         return Ok(());

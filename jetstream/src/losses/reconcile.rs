@@ -150,8 +150,9 @@ async fn unknown(
     Ok(strange)
 }
 
-/// Publishes under the same message id; where the event stands now. When the broker says that it knows the id, it is
-/// asked for what it means: after its store was set back, that may be somebody else's.
+/// Publishes under the same message id; where the event stands now. When the broker says that
+/// it knows the id, it is asked for what it means: after its store was set back, that may be
+/// somebody else's.
 async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result<u64, Fault> {
     let away = |error: &dyn std::fmt::Display| Fault::Away(format!("the broker: {error}"));
     let id = event.envelope.id;

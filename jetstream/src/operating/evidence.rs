@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::database::snapshot::Snapshot;
 use crate::fault::Fault;
+use crate::saying::outbox;
 
 /// Rows of a page.
 pub const PAGE: usize = 5_000;
@@ -87,10 +88,11 @@ pub async fn said(snapshot: &Snapshot, after: i64) -> Result<Vec<Said>, Fault> {
 /// # Errors
 /// When the database is away.
 pub async fn oldest_unpublished(snapshot: &Snapshot) -> Result<Option<i64>, Fault> {
-    let sql = "SELECT coalesce(min(decided_at), 0) AS n FROM outbox
-               WHERE pseq > (SELECT up_to FROM relayed) AND refused = ''
-                 AND NOT EXISTS (SELECT 1 FROM published WHERE published.pseq = outbox.pseq)";
-    let oldest = snapshot.number(sql).await?;
+    let sql = format!(
+        "SELECT coalesce(min(decided_at), 0) AS n FROM ({}) AS waiting",
+        outbox::open_rows("decided_at", "")
+    );
+    let oldest = snapshot.number(&sql).await?;
     Ok((oldest > 0).then_some(oldest))
 }
 

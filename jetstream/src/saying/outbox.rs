@@ -108,10 +108,21 @@ async fn write(tx: &Tx, rows: Rows, count: i64) -> Result<i64, Fault> {
     }
 }
 
-/// What is neither published nor refused by the broker, in the words of SQL. All numbers
-/// up to `relayed.up_to` are one of the two, so that few rows are looked at.
-const UNPUBLISHED: &str = "pseq > (SELECT up_to FROM relayed) AND refused = ''
+/// What is neither published nor refused by the broker, in the words of SQL.
+const OPEN: &str = "refused = ''
     AND NOT EXISTS (SELECT 1 FROM published WHERE published.pseq = outbox.pseq)";
+
+/// The open rows, few of them looked at: those above the number up to which all are settled
+/// or late, and those that are late.
+pub(crate) fn open_rows(columns: &str, of_these: &str) -> String {
+    let rows = |those: &str| {
+        let rows = format!("SELECT {columns} FROM outbox WHERE {those} AND {OPEN} {of_these}");
+        format!("SELECT * FROM ({rows}) AS open_rows")
+    };
+    let above = rows("late = 0 AND pseq > (SELECT up_to FROM relayed)");
+    let late = rows("late = 1");
+    format!("{above} UNION ALL {late}")
+}
 
 /// Rows that were decided before `before` and are not published, oldest first.
 pub(crate) async fn unpublished(
@@ -120,39 +131,50 @@ pub(crate) async fn unpublished(
     after_pseq: i64,
     limit: i64,
 ) -> Result<Vec<Committed>, Fault> {
-    let sql = format!(
-        "SELECT {SELECTED} FROM outbox
-         WHERE {UNPUBLISHED} AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3"
-    );
+    let some = "AND pseq > $1 AND decided_at <= $2 ORDER BY pseq LIMIT $3";
+    let sql = format!("{} ORDER BY pseq LIMIT $3", open_rows(SELECTED, some));
     let rows = database
         .query(&sql, vec![after_pseq.into(), before.into(), limit.into()])
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// Moves the number up to which everything is published or refused. What commits later has
-/// higher numbers: the counter is locked until the commit.
-pub(crate) async fn move_up(database: &Database) -> Result<(), Fault> {
-    let tx = database.begin().await?;
-    // First the lock, so that a row that is taken up again meanwhile is seen.
-    let locked = format!("SELECT up_to FROM relayed {}", tx.for_update());
-    tx.query(&locked, vec![]).await?;
-    let sql = format!(
-        "UPDATE relayed SET up_to = coalesce(
-             (SELECT pseq - 1 FROM outbox WHERE {UNPUBLISHED} ORDER BY pseq LIMIT 1),
-             (SELECT max(pseq) FROM outbox), up_to)"
+// Late rows at most. In an outage all rows are late; then the first of them are found anyway.
+const LATE: i64 = 1000;
+// Numbers that are looked at for late rows at once.
+const NEXT: i64 = 100;
+
+/// Moves the number up to which everything is settled or late. What commits later has higher
+/// numbers, because the counter is locked until the commit; and a row that was passed stays
+/// settled, or becomes late.
+pub(crate) async fn move_up(database: &Database, late_before: i64) -> Result<(), Fault> {
+    let settled = "UPDATE outbox SET late = 0 WHERE late = 1 AND EXISTS (
+                       SELECT 1 FROM published WHERE published.pseq = outbox.pseq)";
+    database.execute(settled, vec![]).await?;
+    // One row that the broker does not take must not have all behind it looked at each time.
+    let late = format!(
+        "UPDATE outbox SET late = 1
+         WHERE pseq > (SELECT up_to FROM relayed) AND pseq <= (SELECT up_to + $1 FROM relayed)
+             AND late = 0 AND decided_at < $2 AND {OPEN}
+             AND (SELECT count(*) FROM outbox WHERE late = 1) < $3"
     );
-    tx.execute(&sql, vec![]).await?;
-    tx.commit().await
+    let values = vec![NEXT.into(), late_before.into(), LATE.into()];
+    database.execute(&late, values).await?;
+    // Nothing is written where nothing is new.
+    let up = format!(
+        "UPDATE relayed SET up_to = coalesce(
+             (SELECT pseq - 1 FROM outbox WHERE pseq > up_to AND late = 0 AND {OPEN}
+              ORDER BY pseq LIMIT 1),
+             (SELECT max(pseq) FROM outbox))
+         WHERE up_to < (SELECT max(pseq) FROM outbox)"
+    );
+    database.execute(&up, vec![]).await?;
+    Ok(())
 }
 
 /// Takes a row up again that the broker had refused: the sweep will find it.
 pub(crate) async fn take_up(tx: &Tx, event: Uuid) -> Result<(), Fault> {
-    let sql = "UPDATE relayed SET up_to = CASE WHEN up_to < said.before THEN up_to
-                   ELSE said.before END
-               FROM (SELECT pseq - 1 AS before FROM outbox WHERE event_id = $1) AS said";
-    tx.execute(sql, vec![event.into()]).await?;
-    let sql = "UPDATE outbox SET refused = '' WHERE event_id = $1";
+    let sql = "UPDATE outbox SET refused = '', late = 1 WHERE event_id = $1";
     tx.execute(sql, vec![event.into()]).await?;
     Ok(())
 }
@@ -193,15 +215,16 @@ pub(crate) async fn mark(database: &Database, stored: &[(i64, u64)]) -> Result<(
 /// Removes rows that were decided before a time, from the first number on, so that numbers
 /// stay without gaps; not those that are still to be published. How many there were.
 pub(crate) async fn prune(database: &Database, before: i64, most: i64) -> Result<u64, Fault> {
-    let sql = "WITH low(first, past) AS (SELECT min(pseq), min(pseq) + $2 FROM outbox)
+    let sql = format!(
+        "WITH low(first, past) AS (SELECT min(pseq), min(pseq) + $2 FROM outbox)
                DELETE FROM outbox WHERE pseq >= (SELECT first FROM low) AND pseq < coalesce(
                    (SELECT min(pseq) FROM outbox
                     WHERE pseq >= (SELECT first FROM low) AND pseq < (SELECT past FROM low)
-                      AND (decided_at >= $1 OR (refused = '' AND NOT EXISTS (
-                           SELECT 1 FROM published WHERE published.pseq = outbox.pseq)))),
-                   (SELECT past FROM low))";
+                      AND (decided_at >= $1 OR ({OPEN}))),
+                   (SELECT past FROM low))"
+    );
     let removed = database
-        .execute(sql, vec![before.into(), most.into()])
+        .execute(&sql, vec![before.into(), most.into()])
         .await?;
     // Afterwards, so that a row without a mark is never one that was published.
     let sql = "DELETE FROM published WHERE pseq < coalesce((SELECT min(pseq) FROM outbox),
@@ -247,8 +270,8 @@ pub(crate) struct Backlog {
 /// Counts what is not published.
 pub(crate) async fn backlog(database: &Database) -> Result<Backlog, Fault> {
     let sql = format!(
-        "SELECT count(*) AS n, coalesce(min(decided_at), 0) AS oldest FROM outbox
-         WHERE {UNPUBLISHED}"
+        "SELECT count(*) AS n, coalesce(min(decided_at), 0) AS oldest FROM ({}) AS waiting",
+        open_rows("decided_at", "")
     );
     let rows = database.query(&sql, vec![]).await?;
     let row = rows
@@ -339,3 +362,7 @@ fn read(row: &QueryResult) -> Result<Committed, Fault> {
         trace,
     })
 }
+
+#[cfg(all(test, feature = "fixtures"))]
+#[path = "outbox_tests.rs"]
+mod tests;

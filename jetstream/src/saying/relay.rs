@@ -40,6 +40,8 @@ const GATHER_MARKS: Duration = Duration::from_millis(50);
 const LOOK_FOR_LATE: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_AGE: Duration = Duration::from_secs(1);
+// What the broker takes at all it has taken by then.
+const LATE_AGE: Duration = Duration::from_secs(60);
 const SWEEP_BATCH: i64 = 1000;
 
 /// Hands committed events to the publisher.
@@ -136,8 +138,9 @@ impl Relay {
     }
 
     async fn sweep_once(&self, database: &Database) -> Result<(), crate::fault::Fault> {
-        outbox::move_up(database).await?;
-        let before = database.clock().now() - millis(SWEEP_AGE);
+        let now = database.clock().now();
+        outbox::move_up(database, now - millis(LATE_AGE)).await?;
+        let before = now - millis(SWEEP_AGE);
         let mut after = 0;
         while self.in_hand() < IN_HAND && !failpoint::is_off("R7") {
             let rows = outbox::unpublished(database, before, after, SWEEP_BATCH).await?;
