@@ -84,7 +84,7 @@ fn flags(nats_url: &str, data_dir: &Path, database_url: Option<&str>) -> Vec<Str
 }
 
 /// The address that a service logs when it serves.
-fn address(process: &Process) -> Option<String> {
+pub(crate) fn address(process: &Process) -> Option<String> {
     let log = process.stderr();
     let lines = log
         .lines()

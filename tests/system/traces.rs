@@ -2,17 +2,25 @@
 //!
 //! The spans go to a collector over OTLP, as they do in production. The snapshots are what
 //! both flows give; nothing in them depends on who is faster.
+//!
+//! Seen red, with one thing switched off at a time: the parent of a consumer's or a
+//! producer's span, the links of a deciding span to the steps that it joined, or the order's
+//! id makes every story red; a refusal's event those of the refusals; the links of a batch's
+//! span the thousand orders; and the trace that a row of the outbox keeps, or the parent in
+//! it, the order that was left in the outbox.
 
 use std::collections::HashMap;
 
 use events::{Flow, OrderId, Step};
 use integration_tests::{
-    Backend, Collector, Shop, Signal, Span, System, World, eventually, hang_together, span_tree,
+    Backend, Collector, Process, Shop, Signal, Span, System, World, eventually, hang_together,
+    span_tree,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::crowd::Crowd;
+use crate::processes::address;
 
 const STEPS: [Step; 4] = [Step::STOCK, Step::POINT, Step::COUPON, Step::CART];
 
@@ -80,6 +88,7 @@ stories! {
     parallel_past_its_deadline: past_its_deadline(Flow::Parallel);
     parallel_resolved: resolved();
     parallel_redelivered: redelivered(Flow::Parallel);
+    parallel_left_in_the_outbox: left_in_the_outbox();
     parallel_dead_and_redriven: dead_and_redriven(Flow::Parallel);
     sequential_confirmed: confirmed(Flow::Sequential);
     sequential_refused_by_stock: refused_in_sequence(Step::STOCK);
@@ -226,6 +235,36 @@ async fn redelivered(flow: Flow) -> String {
     let order = shop.order(&world, flow).await;
     world.user("alice").until(order, "CONFIRMED").await;
     drawn(world, &collector, order, true).await
+}
+
+/// An instance of order is killed when it has committed, and before the broker, which is
+/// away, has taken anything. The next one publishes what it finds in the outbox: all that is
+/// known of the trace comes from the row.
+async fn left_in_the_outbox() -> String {
+    let (mut world, collector) = traced().await;
+    world.start_apart().await;
+    let shop = Shop::open(&world, None).await;
+    world.stop("order").await;
+    let mut flags = world.flags();
+    flags.extend(["--log-json", "--nats-url", world.nats_url()].map(str::to_owned));
+    let mut process = Process::start("order-svc", flags, world.folder(), "order");
+    let url = process.says("the address", address).await;
+    let host = url.trim_start_matches("http://").parse();
+    let host = host.expect("an address");
+    world.nats().stop();
+    let alice = world.user("alice");
+    let request = shop.request(Flow::Parallel);
+    let placed = alice.post_once_at(host, "one", "/orders", request).await;
+    let order = placed.ok()["order_id"].as_str().map(str::to_owned);
+    let order: OrderId = order.expect("an id").parse().expect("an order id");
+    let is_request =
+        |span: &Span| span.name == "POST /orders" && span.get("order.id") == order.to_string();
+    collector.until("the request's span", is_request).await;
+    process.kill().await;
+    world.nats().restart().expect("the broker again");
+    world.start_alone("order").await;
+    world.user("alice").until(order, "CONFIRMED").await;
+    drawn(world, &collector, order, false).await
 }
 
 async fn dead_and_redriven(flow: Flow) -> String {
