@@ -1,8 +1,9 @@
 //! Reading a range of the stream, as fast as it comes.
 //!
 //! It reads by batched direct gets (NATS ADR-31), so it needs no consumer and no right but
-//! `$JS.API.DIRECT.GET.<stream>`. A task of its own takes the messages off the connection
-//! and asks for the next batch, while those before are decoded.
+//! `$JS.API.DIRECT.GET.<stream>`, and leaves nothing on the broker. A task of its own takes
+//! the messages off the connection and has the next batches on their way, while those before
+//! are decoded.
 
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use crate::clock;
 use crate::fault::Fault;
 use crate::stream::history::Recorded;
 
-// Messages that are asked for at once.
-const BATCH: u64 = 8_192;
-// Messages that are handed over at once, and how many such pages may wait.
-const PAGE: usize = 512;
-const PAGES: usize = 8;
+// Messages of a batch, and batches that are asked for at once.
+const BATCH: u64 = 2_048;
+const AT_ONCE: usize = 4;
+// Batches that may wait for who reads.
+const PAGES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where reading begins.
@@ -94,25 +95,62 @@ struct Source {
 
 impl Source {
     async fn run(self, start: Start) {
+        if let Err(fault) = self.read(start).await {
+            // Who reads may have gone.
+            let _ = self.pages.send(Err(fault)).await;
+        }
+    }
+
+    async fn read(&self, start: Start) -> Result<(), Fault> {
         let mut position = match start {
             Start::Sequence(sequence) => json!({ "seq": sequence.max(1) }),
             Start::Time(time) => json!({ "start_time": clock::rfc3339(time.max(0)) }),
         };
         loop {
-            match self.batch(position).await {
-                Ok(Some(next)) => position = json!({ "seq": next }),
-                Ok(None) => return,
-                Err(fault) => {
-                    // Who reads may have gone.
-                    let _ = self.pages.send(Err(fault)).await;
-                    return;
-                }
+            let batch = self.batch(position).await?;
+            let Some(next) = batch.next else {
+                self.hand_over(batch.messages).await;
+                return Ok(());
+            };
+            if !self.hand_over(batch.messages).await {
+                return Ok(());
             }
+            if self.filter == ">" {
+                return self.read_ahead(next).await;
+            }
+            position = json!({ "seq": next });
         }
     }
 
-    /// Reads one batch; the sequence to go on from.
-    async fn batch(&self, mut position: Value) -> Result<Option<u64>, Fault> {
+    /// Reads everything from a sequence on, several batches at once. A batch has as many
+    /// messages as the sequences to where the next one begins: all of them, and more if some
+    /// are gone, which are the next one's.
+    async fn read_ahead(&self, from: u64) -> Result<(), Fault> {
+        let starts = (0..).map(|n| from + n * BATCH);
+        let reads = starts.map(async |start| {
+            let mut batch = self.batch(json!({ "seq": start })).await?;
+            let own = |stored: &Stored| stored.sequence < start + BATCH;
+            let beyond = batch.messages.iter().any(|stored| !own(stored));
+            batch.messages.retain(own);
+            let more = beyond || batch.next.is_some();
+            Ok::<_, Fault>((batch.messages, more))
+        });
+        let mut batches = futures::stream::iter(reads).buffered(AT_ONCE);
+        while let Some(batch) = batches.next().await {
+            let (messages, more) = batch?;
+            if !self.hand_over(messages).await || !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anybody still reads.
+    async fn hand_over(&self, messages: Vec<Stored>) -> bool {
+        messages.is_empty() || self.pages.send(Ok(messages)).await.is_ok()
+    }
+
+    async fn batch(&self, mut position: Value) -> Result<Batch, Fault> {
         let away = |error: &dyn std::fmt::Display| Fault::Away(format!("the stream: {error}"));
         let inbox = self.client.new_inbox();
         let subscribed = self.client.subscribe(inbox.clone()).await;
@@ -126,8 +164,7 @@ impl Source {
             .publish_with_reply(subject, inbox, request)
             .await;
         asked.map_err(|error| away(&error))?;
-        let mut page = Vec::with_capacity(PAGE);
-        let mut next = None;
+        let mut batch = Batch::default();
         loop {
             let answer = tokio::time::timeout(PATIENCE, answers.next()).await;
             let Ok(Some(message)) = answer else {
@@ -135,7 +172,7 @@ impl Source {
             };
             match message.status.map(|status| status.as_u16()) {
                 None => {}
-                Some(204 | 404) => break,
+                Some(204 | 404) => return Ok(batch),
                 Some(503) => {
                     return Err(Fault::Away(
                         "there is no stream EVENTS to read: run `ensemble provision`".to_owned(),
@@ -143,23 +180,19 @@ impl Source {
                 }
                 Some(code) => return Err(Fault::Away(format!("the stream answers {code}"))),
             }
-            let Some(stored) = stored(message) else {
-                continue;
-            };
-            next = (stored.pending > 0).then_some(stored.sequence + 1);
-            page.push(stored);
-            if page.len() == PAGE {
-                let full = std::mem::replace(&mut page, Vec::with_capacity(PAGE));
-                if self.pages.send(Ok(full)).await.is_err() {
-                    return Ok(None);
-                }
+            if let Some(stored) = stored(message) {
+                batch.next = (stored.pending > 0).then_some(stored.sequence + 1);
+                batch.messages.push(stored);
             }
         }
-        if !page.is_empty() && self.pages.send(Ok(page)).await.is_err() {
-            return Ok(None);
-        }
-        Ok(next)
     }
+}
+
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Stored>,
+    // The sequence to go on from; none at the end of the stream.
+    next: Option<u64>,
 }
 
 fn stored(message: async_nats::Message) -> Option<Stored> {
