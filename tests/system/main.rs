@@ -9,6 +9,7 @@ mod commands;
 mod configuration;
 mod crash;
 mod crowd;
+mod database_tls;
 mod dead_letters;
 mod deployed;
 mod doctor;

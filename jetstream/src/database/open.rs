@@ -112,6 +112,18 @@ fn why(error: &sea_orm::DbErr) -> String {
     match error {
         sea_orm::DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error)) => match error.as_ref() {
             sea_orm::SqlxError::PoolTimedOut => "the server does not answer".to_owned(),
+            // Without the line of the server's source.
+            sea_orm::SqlxError::Database(said) => said.message().to_owned(),
+            sea_orm::SqlxError::Io(error) => match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "a file that sslrootcert, sslcert or sslkey names is not there".to_owned()
+                }
+                // What the server sent is not believed.
+                std::io::ErrorKind::InvalidData => {
+                    format!("{error}: sslrootcert and the host must be those of its certificate")
+                }
+                _ => error.to_string(),
+            },
             error => error.to_string(),
         },
         error => error.to_string(),
