@@ -2,6 +2,7 @@
 //! document, so a new one cannot be forgotten.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -283,5 +284,26 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     );
     assert!(routes.len() > 30, "{} routes", routes.len());
     assert_eq!(checked, routes.len() * (wrong.len() + 3));
+    world.end().await;
+}
+
+/// In words of the API's own: what a library calls it helps nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_told_why() {
+    let world = World::start(Backend::Sqlite).await;
+    let asking = Asking::new(&world);
+    let url = format!("{}/orders", asking.site);
+    let mut said = String::new();
+    for (why, token) in wrong_tokens(&world) {
+        let asked = asking.client.get(&url);
+        let asked = match token {
+            Some(token) => asked.header("authorization", token),
+            None => asked,
+        };
+        let answer = asked.send().await.expect("an answer");
+        let problem: Value = answer.json().await.expect("a problem");
+        writeln!(said, "{why}: {}", problem["detail"]).expect("a String takes everything");
+    }
+    insta::assert_snapshot!("refused_tokens", said);
     world.end().await;
 }

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use events::UserId;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -119,6 +120,23 @@ fn expected(issuer: &str, audience: &str) -> Expected {
     }
 }
 
+/// What is wrong with a token, without what the library calls it.
+fn why(kind: &ErrorKind) -> String {
+    let why = match kind {
+        ErrorKind::ExpiredSignature => "it has expired",
+        ErrorKind::ImmatureSignature => "it is not valid yet",
+        ErrorKind::InvalidAudience => "its `aud` is not this API",
+        ErrorKind::InvalidIssuer => "its `iss` is not who is trusted here",
+        ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            "it is signed by an algorithm that is not taken"
+        }
+        ErrorKind::MissingRequiredClaim(claim) => return format!("it has no `{claim}`"),
+        _ => "it is no JWT with `exp` and `sub`",
+    };
+    why.to_owned()
+}
+
 impl Verifier {
     /// Whose token it is.
     async fn identity(&self, token: &str) -> Result<Identity, Problem> {
@@ -126,7 +144,7 @@ impl Verifier {
             return Ok(identity);
         }
         let refused = |error: jsonwebtoken::errors::Error| {
-            Problem::unauthorized(&format!("the token is refused: {error}"))
+            Problem::unauthorized(&format!("the token is refused: {}", why(error.kind())))
         };
         let header = jsonwebtoken::decode_header(token).map_err(refused)?;
         let key = self.keys.find(header.kid.as_deref()).await?;

@@ -114,8 +114,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 const OBJECT: &str = "must be a JSON object";
 
-/// The rule that was broken, in words: a type of ours says it itself. The names of types
-/// are nobody's business.
+/// The rule that was broken, in JSON's words: a type of ours says it itself. The names of
+/// types are nobody's business.
 fn rule(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let said = text
@@ -124,10 +124,26 @@ fn rule(error: &serde_json::Error) -> String {
     if said.starts_with("must ") {
         return said.to_owned();
     }
-    match said.split_once(", expected struct ") {
-        Some((what, _)) => format!("is not valid: {what}, expected an object"),
-        None => format!("is not valid: {said}"),
-    }
+    let Some((found, expected)) = said
+        .strip_prefix("invalid type: ")
+        .and_then(|types| types.rsplit_once(", expected "))
+    else {
+        return format!("is not valid: {said}");
+    };
+    let found = match found {
+        "sequence" => "a list",
+        "map" => "an object",
+        other => other,
+    };
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "string or map" => "a string or an object",
+        "i64" | "u64" | "u32" => "a whole number",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("must be {expected}, and is {found}")
 }
 
 fn bad_json(error: &serde_json::Error) -> Problem {
@@ -146,7 +162,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             .await
             .map(|axum::extract::Query(query)| Self(query))
             .map_err(|rejection| {
-                Problem::new(StatusCode::BAD_REQUEST, "BAD_QUERY", rejection.body_text())
+                let text = rejection.body_text();
+                let said = text.strip_prefix("Failed to deserialize query string: ");
+                let detail = format!("the query is not valid: {}", said.unwrap_or(&text));
+                Problem::new(StatusCode::BAD_REQUEST, "BAD_QUERY", detail)
             })
     }
 }

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_object_is_no_list_of_its_values() {
-        let no_list = "is not valid: invalid type: sequence, expected an object";
+        let no_list = "must be an object, and is a list";
         for (body, detail) in [
             (
                 r#"{"items": [{"product": "a", "quantity": 1}], "to": {"street": "b"}}"#,
@@ -104,7 +104,7 @@ mod tests {
             ),
             (
                 r#"{"items": [null], "to": {"street": "b"}}"#,
-                "items[0] is not valid: invalid type: null, expected an object".to_owned(),
+                "items[0] must be an object, and is null".to_owned(),
             ),
             (
                 r#"{"items": [{"product": "a"}], "to": {"street": "b"}}"#,
@@ -112,8 +112,11 @@ mod tests {
             ),
             (
                 r#"{"items": [{"product": "a", "quantity": "1"}], "to": {"street": "b"}}"#,
-                "items[0].quantity is not valid: invalid type: string \"1\", expected i64"
-                    .to_owned(),
+                "items[0].quantity must be a whole number, and is string \"1\"".to_owned(),
+            ),
+            (
+                r#"{"items": {}, "to": {"street": "b"}}"#,
+                "items must be a list, and is an object".to_owned(),
             ),
             (r#"{"items": []}"#, "to is missing".to_owned()),
         ] {
