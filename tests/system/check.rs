@@ -1,12 +1,13 @@
 //! `ensemble check`, and each of its looks across services seen red.
 
 use events::Flow;
-use integration_tests::{Backend, Shop, System, World, on_both_databases};
+use integration_tests::{Backend, Shop, System, World, eventually, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases! {
     a_running_system_is_found_as_it_must_be: command();
     what_several_services_must_agree_on_is_compared: across();
+    what_is_held_past_its_deadline_is_reported: overdue();
 }
 
 async fn command(backend: Backend) {
@@ -30,6 +31,50 @@ async fn command(backend: Backend) {
     // A listed product, a charge, the order, two steps, the confirmation.
     assert_eq!(report["events"], 6, "{report}");
     system.end().await;
+}
+
+/// Stock holds a unit, and the services that are away keep the order from its end: no
+/// violation, but somebody should know.
+async fn overdue(backend: Backend) {
+    let mut world = World::empty(backend).await;
+    for service in ["order", "stock"] {
+        world.start_alone(service).await;
+    }
+    let product = world.operator().product(500, 10).await;
+    let items = json!([{ "product_id": product, "quantity": 1 }]);
+    let order = world.user("alice").place(json!({ "items": items })).await;
+    let report = world.check().await;
+    assert_eq!(report.overdue_lines(), Vec::<String>::new());
+    let stock = world.database("stock");
+    let past = "UPDATE holds SET deadline = 1000 WHERE state = 'HELD'";
+    eventually("a hold", async || {
+        match stock.execute(past, vec![]).await.expect("changed") {
+            1 => Ok(()),
+            n => Err(n.to_string()),
+        }
+    })
+    .await;
+    let report = world.check().await;
+    assert_eq!(report.count(), 0, "{:?}", report.violations);
+    assert_eq!(report.overdue_hold_counts["stock"], 1);
+    let hold = &report.overdue_holds["stock"][0];
+    assert_eq!(hold.order, order.0);
+    assert_eq!(hold.deadline, "1970-01-01T00:00:01Z");
+    assert!(hold.overdue_ms > 1_000_000, "{hold:?}");
+    let json = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(json["overdue_holds"]["stock"][0]["order"], json!(order));
+    let lines = report.overdue_lines();
+    let begin = format!("overdue     stock holds for order {order}, whose deadline passed ");
+    assert!(
+        lines.len() == 1 && lines[0].starts_with(&begin),
+        "{lines:?}"
+    );
+    for service in ["point", "coupon", "cart"] {
+        world.start_alone(service).await;
+    }
+    let end = world.user("alice").until_final(order).await;
+    assert_eq!(end["state"], "CANCELED", "alice has no points");
+    world.end().await;
 }
 
 /// What is changed in whose database, what the check then finds, and how it is put right.

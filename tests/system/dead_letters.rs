@@ -1,13 +1,26 @@
 //! Events that cannot be handled: they are set aside, the others flow, and a person
 //! repairs them.
 
-use integration_tests::{Backend, World, eventually};
+use events::OrderId;
+use integration_tests::{Answer, Backend, Client, Deployment, World, eventually};
 use serde_json::{Value, json};
 
 async fn letters(world: &World, at_least: usize) -> Vec<Value> {
     let operator = world.operator();
+    some_letters(at_least, async || operator.get("/dead-letters").await).await
+}
+
+/// The letters of the order service, where it has a process of its own.
+async fn letters_of_order(deployment: &Deployment, at_least: usize) -> Vec<Value> {
+    let operator = Client::operator(deployment);
+    let address = deployment.address("order");
+    let ask = async || operator.get_at(address, "/dead-letters").await;
+    some_letters(at_least, ask).await
+}
+
+async fn some_letters(at_least: usize, ask: impl AsyncFn() -> Answer) -> Vec<Value> {
     eventually("dead letters", async || {
-        let answer = operator.get("/dead-letters").await.ok();
+        let answer = ask().await.ok();
         let letters = answer["dead_letters"]
             .as_array()
             .cloned()
@@ -123,6 +136,76 @@ async fn a_dead_letter_is_redriven_once_its_cause_is_repaired(backend: Backend) 
     );
     audit_names_who_and_why(&world).await;
     world.end().await;
+}
+
+/// Where an order that was confirmed tells nobody, because the broker does not let it.
+async fn forbidden_to_confirm() -> (Deployment, OrderId) {
+    let mut deployment = Deployment::start().await;
+    let forbid = |text: &str| text.replace("order.confirmed", "order.whatever");
+    deployment.change_permissions(forbid);
+    let operator = Client::operator(&deployment);
+    let product = operator.product(500, 10).await;
+    operator.charge("alice", 5_000).await;
+    let items = json!([{ "product_id": product, "quantity": 1 }]);
+    let alice = Client::user(&deployment, "alice");
+    let order = alice.place(json!({ "items": items })).await;
+    alice.until(order, "CONFIRMED").await;
+    let letter = letters_of_order(&deployment, 1).await.remove(0);
+    assert_eq!(
+        (&letter["origin"], &letter["subject"], &letter["order_id"]),
+        (&json!("OUTBOX"), &json!("order.confirmed"), &json!(order))
+    );
+    let reason = letter["reason"].as_str().expect("a reason");
+    assert!(reason.contains("may not publish to order.confirmed"));
+    // The other events of the same service flow: bob cannot pay, and is told so.
+    let bob = Client::user(&deployment, "bob");
+    let other = bob.place(json!({ "items": items })).await;
+    let other = bob.until_final(other).await;
+    assert_eq!(other["state"], "CANCELED");
+    (deployment, order)
+}
+
+async fn redrive_first(deployment: &Deployment, key: &str) {
+    let letter = letters_of_order(deployment, 1).await.remove(0);
+    let id = letter["id"].as_str().expect("an id");
+    let redrive = format!("/dead-letters/{id}/redrive");
+    let reason = json!({ "reason": "the permission is back" });
+    let operator = Client::operator(deployment);
+    let address = deployment.address("order");
+    let done = operator.post_once_at(address, key, &redrive, reason);
+    done.await.ok();
+}
+
+/// The broker answers such a message with nothing; it says so on the connection alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_forbids_holds_up_no_other_and_is_redriven_once_it_may() {
+    let (mut deployment, order) = forbidden_to_confirm().await;
+    let count = "SELECT count(*) AS n FROM dead_letters";
+    assert_eq!(deployment.number("order", count).await, 1);
+    // Redriven too soon, it is refused again.
+    redrive_first(&deployment, "too soon").await;
+    eventually("another letter", async || {
+        match deployment.number("order", count).await {
+            2 => Ok(()),
+            n => Err(n.to_string()),
+        }
+    })
+    .await;
+    deployment.change_permissions(|text| text.replace("order.whatever", "order.confirmed"));
+    let operator = Client::operator(&deployment);
+    redrive_first(&deployment, "in time").await;
+    let path = format!("/orders/{order}/timeline");
+    eventually("the event in the stream", async || {
+        let answer = operator.get(&path).await;
+        match answer.body.to_string().contains("order.confirmed") && answer.body["missing"] == 0 {
+            true => Ok(()),
+            false => Err(answer.body.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(letters_of_order(&deployment, 0).await, Vec::<Value>::new());
+    assert_eq!(deployment.number("order", count).await, 2);
+    deployment.end().await;
 }
 
 async fn rename_products(world: &World, from: &str, to: &str) {

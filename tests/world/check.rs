@@ -1,6 +1,6 @@
 //! What must hold at the end of every test.
 
-use ensemble::check::{Place, check};
+use ensemble::check::{Place, Report, check};
 use events::catalog;
 use jetstream::Database;
 use jetstream::operating::evidence::Letter;
@@ -67,16 +67,7 @@ pub(crate) async fn look(world: &World) -> Result<u64, String> {
 /// Holds the whole to its invariants, and to having no dead letters; what is wrong, a line
 /// each.
 pub(crate) async fn whole(world: &World) -> Result<(), String> {
-    let places: Vec<Place> = databases(world)
-        .into_iter()
-        .filter_map(|(name, database)| {
-            let service = world.services.iter().find(|service| service.name == name);
-            let service = *service?;
-            Some(Place { service, database })
-        })
-        .collect();
-    let report = check(world.broker(), &world.settings(), &places).await;
-    let report = report.expect("databases and broker answer");
+    let report = report(world).await;
     let letters = report.open_letters.iter().flat_map(|(service, letters)| {
         let letter = move |letter: &Letter| {
             format!(
@@ -92,6 +83,20 @@ pub(crate) async fn whole(world: &World) -> Result<(), String> {
         true => Ok(()),
         false => Err(wrong.join("\n")),
     }
+}
+
+/// What `ensemble check` says of the services that run.
+pub(crate) async fn report(world: &World) -> Report {
+    let places: Vec<Place> = databases(world)
+        .into_iter()
+        .filter_map(|(name, database)| {
+            let service = world.services.iter().find(|service| service.name == name);
+            let service = *service?;
+            Some(Place { service, database })
+        })
+        .collect();
+    let report = check(world.broker(), &world.settings(), &places).await;
+    report.expect("databases and broker answer")
 }
 
 fn databases(world: &World) -> Vec<(&'static str, Database)> {

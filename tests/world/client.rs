@@ -232,6 +232,16 @@ impl<'a> Client<'a> {
         answer.await.expect("an answer")
     }
 
+    /// `GET`, from one of several processes.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn get_at(&self, host: SocketAddr, path: &str) -> Answer {
+        let site = format!("http://{host}");
+        let answer = self.try_send_to(&site, Method::GET, path, Value::Null, &[]);
+        answer.await.expect("an answer")
+    }
+
     /// Sends a request with headers.
     ///
     /// # Panics

@@ -347,6 +347,20 @@ impl Deployment {
         finished.stderr
     }
 
+    /// Changes the permissions of the broker's users, and starts it again with them.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn change_permissions(&mut self, change: impl FnOnce(&str) -> String) {
+        let file = self.folder().join("nats/permissions.conf");
+        let before = fs::read_to_string(&file).expect("the permissions");
+        let after = change(&before);
+        assert_ne!(before, after, "something is changed");
+        fs::write(&file, after).expect("written");
+        let restarted = self.nats.restart();
+        restarted.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Reads one number as a service's own role.
     ///
     /// # Panics

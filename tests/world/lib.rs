@@ -408,6 +408,14 @@ impl World {
         check::look(self).await.map(|_| ())
     }
 
+    /// What `ensemble check` says of the services that run.
+    ///
+    /// # Panics
+    /// When a database or the broker is away.
+    pub async fn check(&self) -> ensemble::check::Report {
+        check::report(self).await
+    }
+
     /// Whether everything is as it must be, and no dead letter was left behind.
     ///
     /// # Errors

@@ -179,6 +179,9 @@ pub async fn check(
         let letters = evidence::letters(snapshot).await?;
         stream::compare(name, snapshot, &heard, &letters, begun, &mut report).await?;
         report.letters(name, letters);
+        if !of_step.is_empty() {
+            report.overdue(name, evidence::overdue(snapshot, begun).await?);
+        }
     }
     let suspects = orders::compare(&snapshots, horizon, &mut report).await?;
     drop(snapshots);

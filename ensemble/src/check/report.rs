@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jetstream::operating::evidence::Letter;
+use jetstream::operating::evidence::{Letter, Overdue};
 use serde::Serialize;
 
 use super::Violation;
@@ -29,6 +29,11 @@ pub struct Report {
     pub asked_again: u64,
     /// Steps that were canceled before they were taken.
     pub voids: u64,
+    /// What is held past the deadline of its order, by service: of each the first hundred. No
+    /// violation: the order's cancel may be on its way, or wait for a person.
+    pub overdue_holds: BTreeMap<&'static str, Vec<Overdue>>,
+    /// How many such holds there are, by service.
+    pub overdue_hold_counts: BTreeMap<&'static str, usize>,
     /// What is not as it must be: of each invariant the first hundred.
     pub violations: Vec<Violation>,
     /// How many violations there are of each invariant.
@@ -56,6 +61,34 @@ impl Report {
         if !open.is_empty() {
             self.open_letters.insert(service.to_owned(), open);
         }
+    }
+
+    pub(super) fn overdue(&mut self, service: &'static str, mut holds: Vec<Overdue>) {
+        if !holds.is_empty() {
+            self.overdue_hold_counts.insert(service, holds.len());
+            holds.truncate(SHOWN);
+            self.overdue_holds.insert(service, holds);
+        }
+    }
+
+    /// A line for each hold past the deadline of its order.
+    #[must_use]
+    pub fn overdue_lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (service, holds) in &self.overdue_holds {
+            for hold in holds {
+                let seconds = hold.overdue_ms / 1000;
+                lines.push(format!(
+                    "overdue     {service} holds for order {}, whose deadline passed {seconds} s ago",
+                    hold.order
+                ));
+            }
+            let count = self.overdue_hold_counts[service];
+            if count > holds.len() {
+                lines.push(format!("            {service}: {count} in all"));
+            }
+        }
+        lines
     }
 
     pub(super) fn finish(&mut self) {
@@ -120,6 +153,9 @@ impl Report {
                     letter.subject, letter.order, letter.reason
                 );
             }
+        }
+        for line in self.overdue_lines() {
+            println!("{line}");
         }
         for violation in &self.violations {
             println!("VIOLATION   {violation}");

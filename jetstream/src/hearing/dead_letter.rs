@@ -10,7 +10,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::database::bulk::{Column, Rows};
 use crate::database::{Database, Tx};
 use crate::event::Delivery;
 use crate::fault::Fault;
@@ -82,22 +81,27 @@ pub(crate) async fn keep(tx: &Tx, letter: DeadLetter) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Keeps an event that the broker will never take, and takes it out of the relay's way.
+/// Keeps events that the broker will never take, and why, and takes them out of the relay's
+/// way. Which of them it has kept: not those that another instance has published.
 pub(crate) async fn refuse(
     database: &Database,
-    event: &Committed,
-    reason: &str,
-) -> Result<(), Fault> {
-    let envelope = &event.envelope;
+    refused: &[(i64, String)],
+) -> Result<Vec<(Committed, String)>, Fault> {
     let tx = database.begin().await?;
-    let mut rows = Rows::of(&[("pseq", Column::Int)]);
-    rows.push([envelope.pseq.into()]);
-    let sql = "UPDATE outbox SET refused = $1, late = 0 FROM v
-               WHERE outbox.pseq = v.pseq AND refused = ''";
-    if tx.run(rows, sql, vec![reason.into()]).await? == 0 {
-        return Ok(());
+    let mut kept = Vec::new();
+    for (pseq, reason) in refused {
+        if let Some(event) = outbox::refuse(&tx, *pseq, reason).await? {
+            keep(&tx, unpublished(&event, reason, tx.now())).await?;
+            kept.push((event, reason.clone()));
+        }
     }
-    let letter = DeadLetter {
+    tx.commit().await?;
+    Ok(kept)
+}
+
+fn unpublished(event: &Committed, reason: &str, now: i64) -> DeadLetter {
+    let envelope = &event.envelope;
+    DeadLetter {
         id: clock::new_id(),
         origin: Origin::Outbox,
         event_id: envelope.id.to_string(),
@@ -110,10 +114,8 @@ pub(crate) async fn refuse(
         reason: reason.to_owned(),
         attempts: 1,
         state: "OPEN".to_owned(),
-        died_at: tx.now(),
-    };
-    keep(&tx, letter).await?;
-    tx.commit().await
+        died_at: now,
+    }
 }
 
 /// Counts a failure of an event; how often it has failed now.

@@ -8,6 +8,7 @@ use events::hold::Hold;
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
+use crate::clock;
 use crate::database::snapshot::Snapshot;
 use crate::fault::Fault;
 use crate::saying::outbox;
@@ -46,6 +47,36 @@ pub async fn holds(snapshot: &Snapshot, after: Uuid, until: Uuid) -> Result<Vec<
         })
     };
     rows.iter().map(kept).collect()
+}
+
+/// Something that is held past the deadline of its order.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Overdue {
+    /// The order.
+    pub order: Uuid,
+    /// The deadline that has passed (RFC 3339).
+    pub deadline: String,
+    /// How long ago, in milliseconds.
+    pub overdue_ms: i64,
+}
+
+/// What a participant holds past the deadline of its order, the oldest order first.
+///
+/// # Errors
+/// When the database is away.
+pub async fn overdue(snapshot: &Snapshot, now: i64) -> Result<Vec<Overdue>, Fault> {
+    let sql = "SELECT order_id, deadline FROM holds
+               WHERE state = 'HELD' AND deadline < $1 ORDER BY order_id";
+    let rows = snapshot.query(sql, vec![now.into()]).await?;
+    let overdue = |row: &QueryResult| {
+        let deadline: i64 = row.try_get("", "deadline")?;
+        Ok(Overdue {
+            order: row.try_get("", "order_id")?,
+            deadline: clock::rfc3339(deadline),
+            overdue_ms: now - deadline,
+        })
+    };
+    rows.iter().map(overdue).collect()
 }
 
 /// A row of the outbox.

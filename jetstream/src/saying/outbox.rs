@@ -172,6 +172,16 @@ pub(crate) async fn move_up(database: &Database, late_before: i64) -> Result<(),
     Ok(())
 }
 
+/// Marks a row that the broker will never take, and reads it; none: it is published or
+/// refused already.
+pub(crate) async fn refuse(tx: &Tx, pseq: i64, reason: &str) -> Result<Option<Committed>, Fault> {
+    let sql = format!(
+        "UPDATE outbox SET refused = $2, late = 0 WHERE pseq = $1 AND {OPEN} RETURNING {SELECTED}"
+    );
+    let rows = tx.query(&sql, vec![pseq.into(), reason.into()]).await?;
+    rows.first().map(read).transpose()
+}
+
 /// Takes a row up again that the broker had refused: the sweep will find it.
 pub(crate) async fn take_up(tx: &Tx, event: Uuid) -> Result<(), Fault> {
     let sql = "UPDATE outbox SET refused = '', late = 1 WHERE event_id = $1";

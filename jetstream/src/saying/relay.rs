@@ -23,6 +23,7 @@ use crate::failpoint::{self, Point};
 use crate::hearing::dead_letter;
 use crate::saying::outbox::{self, Committed};
 use crate::saying::window::{Landed, NotSent, WINDOW, Window};
+use crate::stream::broker::Context;
 use crate::tasks::Tasks;
 use crate::telemetry::{self, Tracer};
 
@@ -59,7 +60,7 @@ impl Relay {
     /// Starts the publisher and the sweep. When they are stopped, what is in hand is
     /// published first.
     pub(crate) fn start(
-        client: Client,
+        broker: Context,
         database: Database,
         suspect: Arc<Notify>,
         tracer: Tracer,
@@ -67,6 +68,7 @@ impl Relay {
     ) -> Self {
         let (queue, incoming) = mpsc::channel(QUEUE);
         let (acked, to_mark) = mpsc::unbounded_channel();
+        let (refused, to_refuse) = mpsc::unbounded_channel();
         let in_flight = InFlight::default();
         let relay = Self {
             queue,
@@ -74,10 +76,12 @@ impl Relay {
             tracer: tracer.clone(),
         };
         let stop = tasks.stopping();
+        let client = broker.client();
         let publisher = Publisher {
-            client: client.clone(),
+            broker,
             database: database.clone(),
             acked,
+            refused,
             in_flight: in_flight.clone(),
             highest: 0,
             suspect,
@@ -85,7 +89,8 @@ impl Relay {
             traced: HashMap::new(),
         };
         tasks.spawn("publisher", publisher.run(incoming, stop.clone()));
-        tasks.spawn("marker", mark(database.clone(), to_mark, in_flight));
+        tasks.spawn("marker", mark(database.clone(), to_mark, in_flight.clone()));
+        tasks.spawn("refuser", refuse(database.clone(), to_refuse, in_flight));
         tasks.spawn("sweep", relay.clone().sweep(client, database, stop));
         relay
     }
@@ -165,9 +170,10 @@ impl Relay {
 
 /// Publishes through a bounded window.
 struct Publisher {
-    client: Client,
+    broker: Context,
     database: Database,
     acked: mpsc::UnboundedSender<Acked>,
+    refused: mpsc::UnboundedSender<(i64, String)>,
     in_flight: InFlight,
     // The highest sequence that was acknowledged.
     highest: u64,
@@ -180,7 +186,8 @@ struct Publisher {
 
 impl Publisher {
     async fn run(mut self, mut incoming: mpsc::Receiver<Vec<Committed>>, stop: CancellationToken) {
-        let Some(mut window) = Window::open(self.client.clone()).await else {
+        let mut refusals = self.broker.refusals();
+        let Some(mut window) = Window::open(self.broker.client()).await else {
             return;
         };
         let mut look = tokio::time::interval(LOOK_FOR_LATE);
@@ -199,6 +206,8 @@ impl Publisher {
             }
             tokio::select! {
                 biased;
+                // Some are missed when there are too many; what was in flight is said again.
+                Ok(subject) = refusals.recv() => window.forbidden(&subject),
                 landed = window.landed(), if !window.is_empty() => match landed.is_empty() {
                     false => self.finish(landed),
                     true => return,
@@ -229,19 +238,10 @@ impl Publisher {
             // The sweep says it again.
             Err(NotSent::Away) => {}
             Err(NotSent::Never(reason)) => {
-                let (id, order) = (envelope.id, envelope.correlation);
-                let trace_id = envelope
-                    .traceparent
-                    .as_deref()
-                    .and_then(telemetry::trace_id);
-                tracing::error!(
-                    event.id = %id, order.id = %order, trace_id, subject, reason,
-                    "the broker will never take this event"
-                );
                 self.tracer.published(&event, from, Some(&reason));
-                if let Err(fault) = dead_letter::refuse(&self.database, &event, &reason).await {
-                    tracing::warn!(%fault, "a refused event could not be kept; it is tried again");
-                }
+                // The refuser takes it out of hand.
+                let _ = self.refused.send((pseq, reason));
+                return;
             }
         }
         out_of_hand(&self.in_flight, [pseq]);
@@ -271,6 +271,12 @@ impl Publisher {
                     meters.published.inc();
                 }
                 Landed::Unknown { pseq, why } => unknown.push((pseq, why)),
+                Landed::Refused { pseq, why } => {
+                    if let Some((event, from)) = self.traced.remove(&pseq) {
+                        self.tracer.published(&event, from, Some(&why));
+                    }
+                    let _ = self.refused.send((pseq, why));
+                }
             }
         }
         if let Some((_, why)) = unknown.first() {
@@ -342,4 +348,36 @@ async fn mark(database: Database, mut acked: mpsc::UnboundedReceiver<Acked>, in_
         }
         out_of_hand(&in_flight, stored.iter().map(|(pseq, _)| *pseq));
     }
+}
+
+/// Keeps what the broker will never take with the dead letters, all that has come in one
+/// transaction. The publisher does not wait for it: the other events flow.
+async fn refuse(
+    database: Database,
+    mut refused: mpsc::UnboundedReceiver<(i64, String)>,
+    in_flight: InFlight,
+) {
+    let mut some = Vec::new();
+    while refused.recv_many(&mut some, SWEEP_BATCH as usize).await > 0 {
+        match dead_letter::refuse(&database, &some).await {
+            Ok(events) => events.iter().for_each(say_refused),
+            Err(fault) => {
+                tracing::warn!(%fault, "refused events could not be kept; they are tried again");
+            }
+        }
+        out_of_hand(&in_flight, some.drain(..).map(|(pseq, _)| pseq));
+    }
+}
+
+fn say_refused((event, reason): &(Committed, String)) {
+    let envelope = &event.envelope;
+    let trace_id = envelope
+        .traceparent
+        .as_deref()
+        .and_then(telemetry::trace_id);
+    tracing::error!(
+        event.id = %envelope.id, order.id = %envelope.correlation, trace_id,
+        subject = envelope.entry.subject, reason,
+        "the broker will never take this event"
+    );
 }

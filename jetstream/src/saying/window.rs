@@ -18,6 +18,10 @@ use tokio::time::Instant;
 /// Events in flight at most. Far more starve consumers; far fewer leave the wire idle.
 pub(crate) const WINDOW: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
+// What was stored before the broker has forbidden its subject is acknowledged by then.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
+// The code of the broker for a message that is larger than the stream takes.
+const TOO_LARGE: u64 = 10054;
 
 /// Events in flight.
 pub(crate) struct Window {
@@ -38,7 +42,36 @@ struct Slot {
 
 struct Flying {
     pseq: i64,
+    subject: &'static str,
     since: Instant,
+    // Since when it is known that its subject is forbidden.
+    forbidden: Option<Instant>,
+}
+
+impl Flying {
+    fn given_up(self) -> Landed {
+        let (pseq, subject) = (self.pseq, self.subject);
+        match self.forbidden {
+            None => Landed::Unknown {
+                pseq,
+                why: "no acknowledgment came".to_owned(),
+            },
+            Some(_) => Landed::Refused {
+                pseq,
+                why: format!(
+                    "this service may not publish to {subject}: let its user of the broker, \
+                     then redrive"
+                ),
+            },
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.since.elapsed() > PATIENCE
+            || self
+                .forbidden
+                .is_some_and(|at| at.elapsed() > REFUSED_AFTER)
+    }
 }
 
 /// What became of an event.
@@ -52,6 +85,8 @@ pub(crate) enum Landed {
     },
     /// Not acknowledged, and why: it may or may not be stored.
     Unknown { pseq: i64, why: String },
+    /// The broker will never take it, and why.
+    Refused { pseq: i64, why: String },
 }
 
 /// An event could not be sent.
@@ -73,6 +108,8 @@ struct Ack {
 
 #[derive(Deserialize)]
 struct Refused {
+    #[serde(default)]
+    err_code: u64,
     #[serde(default)]
     description: String,
 }
@@ -122,10 +159,10 @@ impl Window {
             return Err(NotSent::Away);
         }
         let reply = self.slots[slot].reply.clone();
-        let subject = Subject::from_static(subject);
+        let to = Subject::from_static(subject);
         let sent = self
             .client
-            .publish_with_reply_and_headers(subject, reply, headers, payload);
+            .publish_with_reply_and_headers(to, reply, headers, payload);
         match tokio::time::timeout(PATIENCE, sent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
@@ -134,9 +171,26 @@ impl Window {
             _ => return Err(NotSent::Away),
         }
         self.free.pop();
-        let since = Instant::now();
-        self.slots[slot].flying = Some(Flying { pseq, since });
+        self.slots[slot].flying = Some(Flying {
+            pseq,
+            subject,
+            since: Instant::now(),
+            forbidden: None,
+        });
         Ok(())
+    }
+
+    /// The broker has refused a message on a subject: one of those in flight, which it does
+    /// not name. Those that it has taken it acknowledges; the others are soon given up, as
+    /// refused.
+    pub(crate) fn forbidden(&mut self, subject: &str) {
+        for slot in &mut self.slots {
+            if let Some(flying) = &mut slot.flying
+                && flying.subject == subject
+            {
+                flying.forbidden.get_or_insert_with(Instant::now);
+            }
+        }
     }
 
     /// Waits for acknowledgments: all that have come. Empty when the connection is closed.
@@ -159,14 +213,13 @@ impl Window {
         let mut late = Vec::new();
         for n in 0..WINDOW {
             let flying = self.slots[n].flying.as_ref();
-            if flying.is_some_and(|flying| flying.since.elapsed() > PATIENCE)
-                && let Some(Flying { pseq, .. }) = self.slots[n].flying.take()
+            if flying.is_some_and(Flying::is_late)
+                && let Some(flying) = self.slots[n].flying.take()
             {
                 self.given_up += 1;
                 self.slots[n].reply = format!("{}.{n}-{}", self.inbox, self.given_up).into();
                 self.free.push(n);
-                let why = "no acknowledgment came".to_owned();
-                late.push(Landed::Unknown { pseq, why });
+                late.push(flying.given_up());
             }
         }
         late
@@ -193,9 +246,14 @@ fn read(pseq: i64, ack: &Message) -> Landed {
     }
     match serde_json::from_slice::<Ack>(&ack.payload) {
         Ok(Ack {
-            error: Some(refused),
-            ..
-        }) => unknown(refused.description),
+            error: Some(error), ..
+        }) => match error.err_code {
+            TOO_LARGE => Landed::Refused {
+                pseq,
+                why: error.description,
+            },
+            _ => unknown(error.description),
+        },
         Ok(Ack { seq: 0, .. }) => unknown("the acknowledgment has no sequence".to_owned()),
         Ok(Ack { seq, duplicate, .. }) => Landed::Stored {
             pseq,
@@ -242,5 +300,7 @@ mod tests {
         ] {
             assert!(matches!(answered(wrong), Landed::Unknown { .. }), "{wrong}");
         }
+        let large = r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"EVENTS","seq":0}"#;
+        assert!(matches!(answered(large), Landed::Refused { .. }));
     }
 }

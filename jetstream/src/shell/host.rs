@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use futures::FutureExt as _;
 use futures::future::select_all;
 use tokio::net::TcpListener;
@@ -41,7 +40,7 @@ impl Host {
     pub async fn start(
         services: &[Service],
         args: &ServeArgs,
-        broker: jetstream::Context,
+        broker: broker::Context,
         auth: Authenticator,
     ) -> Result<Self, String> {
         // The port first: it is what most often is taken, and nothing was begun yet.
@@ -56,7 +55,7 @@ impl Host {
         listener: TcpListener,
         services: &[Service],
         args: &ServeArgs,
-        broker: jetstream::Context,
+        broker: broker::Context,
         auth: Authenticator,
     ) -> Result<Self, String> {
         let address = listener.local_addr().map_err(|e| e.to_string())?;

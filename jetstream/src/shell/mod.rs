@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream;
+
 use async_nats::jetstream::consumer::pull;
 use events::{EventId, catalog};
 use futures::future::BoxFuture;
@@ -31,6 +31,7 @@ use crate::saying::hint;
 use crate::saying::outbox::{self, Committed};
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
+use crate::stream::broker::Context;
 use crate::tasks::Tasks;
 use crate::telemetry::{SpanRef, Tracer};
 
@@ -42,7 +43,7 @@ struct Inner {
     name: &'static str,
     settings: Settings,
     database: Database,
-    broker: jetstream::Context,
+    broker: Context,
     auth: Authenticator,
     relay: Relay,
     work: Arc<Work>,
@@ -125,7 +126,7 @@ impl Shell {
 
     /// The connection to the broker, for reading the stream.
     #[must_use]
-    pub fn broker(&self) -> &jetstream::Context {
+    pub fn broker(&self) -> &Context {
         &self.0.broker
     }
 

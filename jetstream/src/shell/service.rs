@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::jetstream;
 use axum::Router;
 use futures::FutureExt as _;
 use sea_orm_migration::MigrationTrait;
@@ -28,6 +27,7 @@ use crate::saying::hint::Hints;
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
 use crate::shell::{Inner, Shell};
+use crate::stream::broker::Context;
 use crate::stream::topology::ConsumerSpec;
 use crate::tasks::Tasks;
 use crate::telemetry::Tracer;
@@ -61,7 +61,7 @@ pub struct Surroundings {
     /// Where its database is.
     pub location: Location,
     /// The connection to the broker.
-    pub broker: jetstream::Context,
+    pub broker: Context,
     /// Who may do what.
     pub auth: Authenticator,
     /// What the process measures.
@@ -99,7 +99,7 @@ impl Service {
         let database = database.hinting(Hints::start(broker.client(), &relay_tasks));
         let suspect = Arc::new(Notify::new());
         let relay = Relay::start(
-            broker.client(),
+            broker.clone(),
             database.clone(),
             suspect.clone(),
             tracer.clone(),

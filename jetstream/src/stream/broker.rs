@@ -1,14 +1,41 @@
 //! The connection to NATS.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::{ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerError};
+use tokio::sync::broadcast;
 
 use crate::stream::access::{Access, Proof};
 
 /// A connection to the broker.
-pub type Context = jetstream::Context;
+#[derive(Clone, Debug)]
+pub struct Context {
+    jetstream: jetstream::Context,
+    refusals: broadcast::Sender<Arc<str>>,
+}
+
+// Who is slow to hear of refusals misses some; what is published again is refused again.
+const REFUSALS: usize = 1024;
+
+impl Context {
+    /// Hears, from now on, the subjects to which this connection may not publish, each time
+    /// that it has tried. The broker answers such a message with nothing else.
+    pub(crate) fn refusals(&self) -> broadcast::Receiver<Arc<str>> {
+        self.refusals.subscribe()
+    }
+}
+
+impl Deref for Context {
+    type Target = jetstream::Context;
+
+    fn deref(&self) -> &Self::Target {
+        &self.jetstream
+    }
+}
+
 /// The configuration of a pull consumer, as the broker has it.
 pub type PullConfig = jetstream::consumer::pull::Config;
 
@@ -52,16 +79,15 @@ pub fn inbox(name: &str) -> String {
 ///
 /// # Errors
 /// When the first connection fails.
-pub async fn connect(
-    access: impl Into<Access>,
-    name: &str,
-) -> Result<jetstream::Context, ConnectError> {
+pub async fn connect(access: impl Into<Access>, name: &str) -> Result<Context, ConnectError> {
     let access = access.into();
     let failed = |detail: String, advice| ConnectError {
         url: access.shown(),
         detail,
         advice,
     };
+    let refusals = broadcast::Sender::new(REFUSALS);
+    let refused = refusals.clone();
     let mut options = ConnectOptions::new()
         .name(format!("ensemble-{name}"))
         .custom_inbox_prefix(inbox(access.user.as_deref().unwrap_or(name)))
@@ -70,7 +96,13 @@ pub async fn connect(
         // A half-open connection is noticed within two intervals.
         .ping_interval(Duration::from_secs(5))
         .reconnect_delay_callback(backoff)
-        .event_callback(log)
+        .event_callback(move |event| {
+            if let Some(subject) = forbidden(&event) {
+                // Nobody has to listen.
+                let _ = refused.send(subject.into());
+            }
+            log(event)
+        })
         .subscription_capacity(65_536);
     options = match &access.proof {
         Proof::None => options,
@@ -104,10 +136,24 @@ pub async fn connect(
         .connect(&access.url)
         .await
         .map_err(|error| failed(error.to_string(), advice(&error)))?;
-    Ok(jetstream::ContextBuilder::new()
+    let jetstream = jetstream::ContextBuilder::new()
         .timeout(Duration::from_secs(5))
         .ack_timeout(Duration::from_secs(5))
-        .build(client))
+        .build(client);
+    Ok(Context {
+        jetstream,
+        refusals,
+    })
+}
+
+/// The subject to which the broker did not let this connection publish. The protocol has no
+/// code for it, only this text.
+fn forbidden(event: &Event) -> Option<&str> {
+    let Event::ServerError(ServerError::Other(text)) = event else {
+        return None;
+    };
+    text.strip_prefix("Permissions Violation for Publish to \"")?
+        .strip_suffix('"')
 }
 
 async fn log(event: Event) {
@@ -123,4 +169,20 @@ fn backoff(attempts: usize) -> Duration {
         .unwrap_or(u32::MAX)
         .min(5);
     Duration::from_millis(50 << exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_not_be_published_is_refused() {
+        let said = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
+        let publish = said("Permissions Violation for Publish to \"order.confirmed\"");
+        assert_eq!(forbidden(&publish), Some("order.confirmed"));
+        let subscribe = said("Permissions Violation for Subscription to \"order.confirmed\"");
+        assert_eq!(forbidden(&subscribe), None);
+        assert_eq!(forbidden(&said("Maximum Payload Violation")), None);
+        assert_eq!(forbidden(&Event::Connected), None);
+    }
 }

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use events::catalog;
 use futures::future::join_all;
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::stream::broker::Context;
 
 /// Why something cannot be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +200,7 @@ pub struct AccountLimits {
 
 /// The version of the broker, like `2.12.1`.
 #[must_use]
-pub fn version(broker: &jetstream::Context) -> String {
+pub fn version(broker: &Context) -> String {
     broker.client().server_info().version
 }
 
@@ -208,7 +208,7 @@ pub fn version(broker: &jetstream::Context) -> String {
 ///
 /// # Errors
 /// When it is not there, or the broker does not say.
-pub async fn stream(broker: &jetstream::Context) -> Result<Stream, Unseen> {
+pub async fn stream(broker: &Context) -> Result<Stream, Unseen> {
     ask(broker, &format!("STREAM.INFO.{}", catalog::STREAM)).await
 }
 
@@ -216,7 +216,7 @@ pub async fn stream(broker: &jetstream::Context) -> Result<Stream, Unseen> {
 ///
 /// # Errors
 /// When it is not there, or the broker does not say.
-pub async fn consumer(broker: &jetstream::Context, durable: &str) -> Result<Consumer, Unseen> {
+pub async fn consumer(broker: &Context, durable: &str) -> Result<Consumer, Unseen> {
     let path = format!("CONSUMER.INFO.{}.{durable}", catalog::STREAM);
     ask(broker, &path).await
 }
@@ -225,13 +225,13 @@ pub async fn consumer(broker: &jetstream::Context, durable: &str) -> Result<Cons
 ///
 /// # Errors
 /// When the broker does not say.
-pub async fn account(broker: &jetstream::Context) -> Result<Account, Unseen> {
+pub async fn account(broker: &Context) -> Result<Account, Unseen> {
     ask(broker, "INFO").await
 }
 
 /// When the oldest event was stored that a consumer has not acked, in milliseconds since the
 /// Unix epoch; nothing when there is none, or the stream cannot be read.
-pub async fn oldest_unacked(broker: &jetstream::Context, consumer: &Consumer) -> Option<i64> {
+pub async fn oldest_unacked(broker: &Context, consumer: &Consumer) -> Option<i64> {
     if consumer.num_pending + consumer.num_ack_pending == 0 {
         return None;
     }
@@ -242,7 +242,7 @@ pub async fn oldest_unacked(broker: &jetstream::Context, consumer: &Consumer) ->
     join_all(next).await.into_iter().flatten().min()
 }
 
-async fn stored_at(broker: &jetstream::Context, position: Value) -> Option<i64> {
+async fn stored_at(broker: &Context, position: Value) -> Option<i64> {
     let subject = format!("$JS.API.DIRECT.GET.{}", catalog::STREAM);
     let client = broker.client();
     let asked = client.request(subject, position.to_string().into());
@@ -272,7 +272,7 @@ impl Monitored {
     }
 }
 
-async fn ask<T: DeserializeOwned>(broker: &jetstream::Context, path: &str) -> Result<T, Unseen> {
+async fn ask<T: DeserializeOwned>(broker: &Context, path: &str) -> Result<T, Unseen> {
     let subject = format!("$JS.API.{path}");
     let silent = |why: &dyn std::fmt::Display| {
         Unseen::Silent(format!(
