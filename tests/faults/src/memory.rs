@@ -16,10 +16,11 @@ const PLAY: f64 = 1.2;
 type Samples = BTreeMap<String, Vec<(f64, f64)>>;
 
 /// Samples what is resident, until it is ended.
+#[derive(Clone)]
 pub(crate) struct Memory {
     samples: Arc<Mutex<Samples>>,
     broker: Arc<AtomicI32>,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::AbortHandle,
 }
 
 impl Memory {
@@ -47,7 +48,7 @@ impl Memory {
         Self {
             samples,
             broker,
-            task,
+            task: task.abort_handle(),
         }
     }
 
@@ -56,8 +57,18 @@ impl Memory {
         self.broker.store(pid, Ordering::Relaxed);
     }
 
+    /// What is resident now, in megabytes.
+    pub(crate) fn now(&self) -> String {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = samples.iter().filter_map(|(name, samples)| {
+            let (_, megabytes) = samples.last()?;
+            Some(format!("{name} {megabytes:.0}"))
+        });
+        last.collect::<Vec<_>>().join(", ")
+    }
+
     /// What was seen.
-    pub(crate) fn end(self) -> Resident {
+    pub(crate) fn end(&self) -> Resident {
         self.task.abort();
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |(name, samples): (&String, &Vec<(f64, f64)>)| {

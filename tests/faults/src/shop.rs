@@ -107,6 +107,9 @@ pub(crate) struct Shop {
 pub(crate) struct Seen {
     pub(crate) placed: AtomicU64,
     pub(crate) ended: AtomicU64,
+    // Requests to place an order whose client was never answered: it gave up, or was
+    // stopped. Each of them has placed one order or none.
+    unanswered: AtomicU64,
     accepted: Mutex<Vec<String>>,
     wrong: Mutex<Vec<String>>,
 }
@@ -126,6 +129,11 @@ impl Seen {
     pub(crate) fn take_wrong(&self) -> Vec<String> {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut wrong)
+    }
+
+    /// How many requests to place an order were never answered.
+    pub(crate) fn count_unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// How many orders were accepted.
@@ -253,7 +261,9 @@ impl Shop {
     /// Places an order.
     pub(crate) async fn place(&self, user: &Client, request: Value) -> Result<Answer, String> {
         let key = new_id().to_string();
+        self.seen.unanswered.fetch_add(1, Ordering::Relaxed);
         let placed = user.post("order", "/orders", Some(&key), request).await?;
+        self.seen.unanswered.fetch_sub(1, Ordering::Relaxed);
         if placed.status == 202 {
             self.seen.accepted(&placed.text("order_id"));
         }

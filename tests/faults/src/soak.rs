@@ -6,15 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::again::Again;
 use crate::memory::Memory;
-use crate::progress::Progress;
 use crate::proxy::{Line, Proxy};
 use crate::random::Random;
 use crate::scenario::{SCENARIO, Scenario};
@@ -49,12 +49,37 @@ pub(crate) const SOAK: Scenario = Scenario {
         ..Wishes::default()
     },
     run: |stage| Box::pin(soak(stage)),
-    look_every: Duration::from_secs(300),
+    // A look reads everything that there is, on the machine that the orders come to.
+    look_every: Duration::from_secs(600),
     reaches: &["duplicates", "redelivered"],
     ..SCENARIO
 };
 
 const SAY_EVERY: Duration = Duration::from_secs(10);
+// What comes in so many seconds is what clients follow at once, at most: more is longer than
+// any fault lasts, and who cannot keep up is not buried in what waits.
+const AT_ONCE_SECONDS: u32 = 20;
+// Services compare the last 10 minutes with the stream: before, memory only fills up.
+const JUDGED: Duration = Duration::from_secs(20 * 60);
+
+/// What has become of it so far.
+#[derive(Default)]
+struct Offered {
+    orders: AtomicU64,
+    decided: AtomicU64,
+    faults: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Offered {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
 
 async fn soak(stage: &mut Stage) -> Outcome {
     let soak = stage.given.soak.ok_or("it is not said how long")?;
@@ -66,39 +91,87 @@ async fn soak(stage: &mut Stage) -> Outcome {
     stage.recovered().await?;
     let first = ensemble::SERVICES.map(|s| (s.name.to_owned(), stage.pid(s.name)));
     let memory = Memory::watch(first.into(), stage.nats_pid(), soak.duration);
-    let progress = stage.given.progress.clone();
-    let load = tokio::spawn(offer(stage.shop()?, soak, progress));
-    let mut random = stage.random.part(36);
-    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
-    let begun = Instant::now();
-    while begun.elapsed() < soak.duration && !load.is_finished() {
-        let share = begun.elapsed().as_secs_f64() / soak.duration.as_secs_f64();
-        let fault = Fault::choose(&mut random, share);
-        *kinds.entry(fault.name()).or_default() += 1;
-        let mended = fault.happen(stage, &mut random).await;
-        mended.map_err(|why| format!("{}: {why}", fault.name()))?;
-        memory.broker_is(stage.nats_pid());
-        stage.recovered().await?;
-        let calm = Duration::from_millis(random.within(2_000..8_000));
-        tokio::time::sleep(calm).await;
-    }
-    let remarks = load
-        .await
-        .map_err(|e| format!("the clients broke down: {e}"))??;
-    stage.figures.remarks.push(remarks);
-    let faults = kinds.iter().map(|(kind, times)| format!("{kind} {times}"));
-    let faults = faults.collect::<Vec<_>>().join(", ");
-    stage
-        .figures
-        .remarks
-        .push(format!("F36: faults: {faults}."));
+    let offered = Arc::new(Offered::default());
+    let load = tokio::spawn(offer(stage.shop()?, soak, offered.clone()));
+    let said = say(stage, soak, &offered, &memory);
+    let broken = break_things(stage, soak, &offered, &memory).await;
+    // Who has ordered is waited for, also when something went wrong: what they were told is
+    // held against what there is.
+    offered.stop();
+    let load = load.await;
+    said.abort();
+    broken?;
+    let remarks = load.map_err(|e| format!("the clients broke down: {e}"))??;
+    stage.figures.remarks.insert(0, remarks);
     for service in ensemble::SERVICES {
         // Much has come since PostgreSQL has looked; the checker's queries are large.
         stage.execute(service.name, "ANALYZE").await?;
     }
     let memory = memory.end();
     stage.figures.remarks.extend(memory.lines());
-    memory.is_flat()
+    match soak.duration < JUDGED {
+        true => Ok(()),
+        false => memory.is_flat(),
+    }
+}
+
+/// One fault after another, until the time is up or an order has gone wrong.
+async fn break_things(
+    stage: &mut Stage,
+    soak: Soak,
+    offered: &Offered,
+    memory: &Memory,
+) -> Outcome {
+    let mut random = stage.random.part(36);
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    let begun = Instant::now();
+    while begun.elapsed() < soak.duration && !offered.is_stopped() {
+        let share = begun.elapsed().as_secs_f64() / soak.duration.as_secs_f64();
+        let fault = Fault::choose(&mut random, share);
+        *kinds.entry(fault.name()).or_default() += 1;
+        let mended = fault.happen(stage, &mut random).await;
+        mended.map_err(|why| format!("{}: {why}", fault.name()))?;
+        offered.faults.fetch_add(1, Ordering::Relaxed);
+        memory.broker_is(stage.nats_pid());
+        stage.recovered().await?;
+        let calm = Duration::from_millis(random.within(2_000..8_000));
+        tokio::time::sleep(calm).await;
+    }
+    let faults = kinds.iter().map(|(kind, times)| format!("{kind} {times}"));
+    let faults = faults.collect::<Vec<_>>().join(", ");
+    let remark = format!("F36: faults: {faults}.");
+    stage.figures.remarks.push(remark);
+    Ok(())
+}
+
+/// What the run is at, a line now and then.
+fn say(
+    stage: &Stage,
+    soak: Soak,
+    offered: &Arc<Offered>,
+    memory: &Memory,
+) -> tokio::task::JoinHandle<()> {
+    let (progress, offered, memory) = (
+        stage.given.progress.clone(),
+        offered.clone(),
+        memory.clone(),
+    );
+    tokio::spawn(async move {
+        let begun = Instant::now();
+        loop {
+            tokio::time::sleep(SAY_EVERY).await;
+            let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            progress.phase(&format!(
+                "{} of {} s; orders: {} offered, {} decided; {} faults; MB resident: {}",
+                begun.elapsed().as_secs(),
+                soak.duration.as_secs(),
+                of(&offered.orders),
+                of(&offered.decided),
+                of(&offered.faults),
+                memory.now()
+            ));
+        }
+    })
 }
 
 fn second(service: &str) -> String {
@@ -106,45 +179,86 @@ fn second(service: &str) -> String {
 }
 
 /// Offers orders at a steady rate, whatever becomes of those before, and waits until all
-/// are decided; what is to be said about it.
-async fn offer(shop: Arc<Shop>, soak: Soak, progress: Progress) -> Outcome<String> {
+/// are decided; what is to be said about it. When too many wait, the next is offered as soon
+/// as one is decided, until the rate is made up for.
+async fn offer(shop: Arc<Shop>, soak: Soak, offered: Arc<Offered>) -> Outcome<String> {
     let mut tick = interval(Duration::from_secs(1) / soak.rate);
     // What came late is made up for: the rate holds.
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (mut orders, begun, mut said) = (JoinSet::new(), Instant::now(), Duration::ZERO);
-    let (mut offered, mut most) = (0_u64, 0);
-    while begun.elapsed() < soak.duration {
-        tick.tick().await;
-        let (shop, number) = (shop.clone(), offered);
-        orders.spawn(async move { shop.order(number).await });
-        offered += 1;
-        while let Some(ended) = orders.try_join_next() {
-            ended.map_err(|e| e.to_string())??;
+    let (begun, at_once) = (Instant::now(), (soak.rate * AT_ONCE_SECONDS) as usize);
+    let end = tokio::time::Instant::now() + soak.duration;
+    let mut following = Following::default();
+    let (mut most, mut held_up) = (0, Duration::ZERO);
+    while tokio::time::timeout_at(end, tick.tick()).await.is_ok() && !offered.is_stopped() {
+        let full = Instant::now();
+        while following.orders.len() >= at_once {
+            following.one(&offered).await;
         }
-        most = most.max(orders.len());
-        if begun.elapsed() - said > SAY_EVERY {
-            said = begun.elapsed();
-            progress.phase(&format!(
-                "{} of {} s; {offered} orders offered, {} open at clients",
-                said.as_secs(),
-                soak.duration.as_secs(),
-                orders.len()
-            ));
-        }
+        held_up += full.elapsed();
+        let number = offered.orders.fetch_add(1, Ordering::Relaxed);
+        let shop = shop.clone();
+        following
+            .orders
+            .spawn(async move { shop.order(number).await });
+        following.all_that_ended(&offered);
+        most = most.max(following.orders.len());
     }
-    let rate = offered as f64 / begun.elapsed().as_secs_f64();
-    progress.phase(&format!("{offered} orders were offered"));
-    while let Some(ended) = orders.join_next().await {
-        ended.map_err(|e| e.to_string())??;
+    let (count, took) = (offered.orders.load(Ordering::Relaxed), begun.elapsed());
+    let rate = count as f64 / took.as_secs_f64();
+    while !following.orders.is_empty() {
+        following.one(&offered).await;
+    }
+    if let Some(wrong) = following.wrong {
+        return Err(wrong);
     }
     if rate < f64::from(soak.rate) * 0.99 {
-        return Err(format!("only {rate:.0} orders/s could be offered"));
+        return Err(format!(
+            "only {rate:.0} orders/s could be offered: {at_once} at once were open for {:.0} s",
+            held_up.as_secs_f64()
+        ));
     }
     Ok(format!(
-        "F36: {offered} orders were offered, {rate:.0} per second over {} s, and all of them were \
-         decided; clients waited for {most} of them at most.",
-        soak.duration.as_secs()
+        "F36: {count} orders were offered, {rate:.0} per second over {:.0} s, and all of them \
+         were decided; clients waited for {most} of them at most ({at_once} may be open at once; \
+         it took {:.0} s in all until another could be offered).",
+        took.as_secs_f64(),
+        held_up.as_secs_f64()
     ))
+}
+
+/// Orders that clients follow.
+#[derive(Default)]
+struct Following {
+    orders: JoinSet<Outcome>,
+    // The first that went wrong; nothing is offered after it.
+    wrong: Option<String>,
+}
+
+impl Following {
+    /// Waits for the end of one.
+    async fn one(&mut self, offered: &Offered) {
+        if let Some(ended) = self.orders.join_next().await {
+            self.ended(ended, offered);
+        }
+    }
+
+    fn all_that_ended(&mut self, offered: &Offered) {
+        while let Some(ended) = self.orders.try_join_next() {
+            self.ended(ended, offered);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Outcome, JoinError>, offered: &Offered) {
+        match ended.map_err(|e| e.to_string()).flatten() {
+            Ok(()) => {
+                offered.decided.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(wrong) => {
+                self.wrong.get_or_insert(wrong);
+                offered.stop();
+            }
+        }
+    }
 }
 
 /// What may happen.
