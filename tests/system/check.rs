@@ -55,7 +55,9 @@ async fn overdue(backend: Backend) {
     })
     .await;
     let report = world.check().await;
-    assert_eq!(report.count(), 0, "{:?}", report.violations);
+    // The order itself may be one: it is open, and of those who run nobody moves.
+    let mut violations = report.violations.iter();
+    assert!(violations.all(|violation| violation.service == "order"));
     assert_eq!(report.overdue_hold_counts["stock"], 1);
     let hold = &report.overdue_holds["stock"][0];
     assert_eq!(hold.order, order.0);
