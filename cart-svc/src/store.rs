@@ -27,6 +27,8 @@ impl Loaded {
 
 impl Participant for Carts {
     const STEP: Step = Step::CART;
+    // What was ordered has left the cart when it was held.
+    const SETTLING_CHANGES: bool = false;
     type Held = Vec<HeldLine>;
     type Resources = Loaded;
 
@@ -60,7 +62,6 @@ impl Participant for Carts {
         loaded.cart(&order.user_id).release(held);
     }
 
-    // What was ordered has left the cart when it was held.
     fn settle(&self, _: &mut Loaded, _: &OrderContext, _: &Vec<HeldLine>) {}
 
     async fn save(&self, tx: &Tx, loaded: Loaded) -> Result<(), Fault> {

@@ -4,7 +4,11 @@ use jetstream::hearing::participant::HOLDS;
 use sea_orm_migration::prelude::*;
 
 pub(crate) fn all() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Tables), Box::new(FewerIndexes)]
+    vec![
+        Box::new(Tables),
+        Box::new(FewerIndexes),
+        Box::new(NoIndexOfWhatChanges),
+    ]
 }
 
 struct Tables;
@@ -73,6 +77,23 @@ impl MigrationTrait for FewerIndexes {
             // `state` is in no index, so that a coupon that is used touches none.
             "CREATE INDEX coupons_said ON coupons (said_at) WHERE order_id = {nil}",
         ];
+        jetstream::database::migration::run(manager, &statements).await
+    }
+}
+
+struct NoIndexOfWhatChanges;
+
+impl MigrationName for NoIndexOfWhatChanges {
+    fn name(&self) -> &'static str {
+        "m0003_no_index_of_what_changes"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for NoIndexOfWhatChanges {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // A coupon that is held left this one, and so had all of its indexes written.
+        let statements = ["DROP INDEX coupons_said"];
         jetstream::database::migration::run(manager, &statements).await
     }
 }

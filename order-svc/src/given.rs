@@ -27,17 +27,14 @@ pub(crate) fn take<'a>(
 /// The order takes the first free slot of its user; that there was one is given.
 async fn created(tx: &Tx, said: &Envelope) -> Result<(), Fault> {
     let order = Order::new(body::context(said.body.clone())?);
-    let user = order.context.user_id.clone();
-    let mut taken = orders::open_slots(tx, [user.as_str()]).await?;
-    let taken = taken.remove(user.as_str()).unwrap_or_default();
+    let taken = orders::open_slots_within(tx, order.context.user_id.as_str()).await?;
     let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(0);
     let placed = Placed {
         order,
         slot,
         traceparent: said.traceparent.clone(),
     };
-    orders::insert(tx, &[placed]).await?;
-    Ok(())
+    orders::insert(tx, &[placed]).await
 }
 
 async fn decided(tx: &Tx, settings: &Settings, said: &Envelope) -> Result<(), Fault> {

@@ -5,6 +5,7 @@
 //! how it is kept.
 
 mod api;
+mod canceling;
 pub mod domain;
 mod given;
 pub mod invariants;

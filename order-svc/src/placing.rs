@@ -1,14 +1,12 @@
 //! Placing orders: requests are priced and committed in groups.
 
-use std::collections::HashSet;
-
 use events::body::Reason;
 use events::{EventId, Step, body, catalog};
 use futures::future::BoxFuture;
 use jetstream::http::intake::{Commands, Decided};
 use jetstream::operating::metrics::Ending;
 use jetstream::telemetry::SpanRef;
-use jetstream::{Delivery, Emission, Fault, Settings, Tx, clock};
+use jetstream::{Database, Delivery, Emission, Fault, Settings, Shell, Tx, clock};
 
 use crate::domain::pricing::{self, Request, Wrong};
 use crate::domain::{Flag, Order, Rules, Say};
@@ -32,13 +30,16 @@ pub(crate) enum Rejected {
 
 /// Decides requests.
 pub(crate) struct Placing {
+    database: Database,
     deadline: i64,
     open_orders_per_user: i64,
 }
 
 impl Placing {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(shell: &Shell) -> Self {
+        let settings = shell.settings();
         Self {
+            database: shell.backstage().database().clone(),
             deadline: clock::millis(settings.order_deadline),
             open_orders_per_user: i64::from(settings.open_orders_per_user),
         }
@@ -49,10 +50,15 @@ impl Placing {
         tx: &Tx,
         asked: &[Place],
     ) -> Result<Decided<Result<Order, Rejected>>, Fault> {
-        let users: HashSet<&str> = asked.iter().map(|p| p.request.user_id.as_str()).collect();
-        let mut taken = orders::open_slots(tx, users).await?;
+        // Outside the transaction, so that they are read side by side: prices and coupons are
+        // what order has heard by now, and a slot that is taken meanwhile is a conflict.
+        let database = &self.database;
+        let users = asked.iter().map(|p| p.request.user_id.as_str()).collect();
         let requests: Vec<&Request> = asked.iter().map(|place| &place.request).collect();
-        let known = known::load(tx, &requests).await?;
+        let (mut taken, known) = tokio::try_join!(
+            orders::open_slots(database, users),
+            known::load(database, &requests)
+        )?;
 
         let mut placed = Vec::with_capacity(asked.len());
         let mut answers = Vec::with_capacity(asked.len());
@@ -81,19 +87,9 @@ impl Placing {
                 Err(wrong) => answers.push(Err(Rejected::Wrong(wrong))),
             }
         }
-        let inserted = orders::insert(tx, &placed).await?;
-        // Another instance was faster with an order of the same user.
-        for answer in &mut answers {
-            if answer
-                .as_ref()
-                .is_ok_and(|order| !inserted.contains(&order.context.order_id))
-            {
-                *answer = Err(Rejected::TooManyOpen);
-            }
-        }
+        orders::insert(tx, &placed).await?;
         let emissions = placed
             .into_iter()
-            .filter(|placed| inserted.contains(&placed.order.context.order_id))
             .map(
                 |Placed {
                      order, traceparent, ..

@@ -24,10 +24,10 @@ use crate::saying::relay::{Relay, TURN};
 use crate::telemetry;
 
 // What is handled well inside `ack_wait`, and fills a transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 // Under load, a moment's wait fills the next batch; an idle system never waits.
-const LINGER: Duration = Duration::from_millis(2);
-const LINGER_FROM: usize = 8;
+const LINGER: Duration = Duration::from_millis(3);
+const LINGER_FROM: usize = 4;
 // Longer than a transaction may take; a connection cut in the middle ends here.
 const TRANSACTION: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 3] = [

@@ -32,6 +32,8 @@ use crate::hearing::subscription::{Handler, Proof, Subscription};
 pub trait Participant: Send + Sync + 'static {
     /// The step that it takes.
     const STEP: Step;
+    /// Whether settling changes what is loaded; where it does not, nothing is loaded for it.
+    const SETTLING_CHANGES: bool = true;
     /// What is held for one order; kept with the hold, so that compensation gives back
     /// exactly that (R5).
     type Held: Serialize + DeserializeOwned + Send + Sync;
@@ -168,14 +170,19 @@ impl<P: Participant> Protocol<P> {
         let ids: BTreeSet<Uuid> = asked.iter().map(|a| a.context.order_id.0).collect();
         let mut holds: HashMap<Uuid, Row<P::Held>> = load_holds(tx, ids).await?;
 
-        let moved = |a: &&Asked| {
+        let moves = |a: &Asked| {
             let row = holds.get(&a.context.order_id.0);
-            decide(row.and_then(|row| row.outcome.as_ref()), a.signal) != Move::Silent
+            decide(row.and_then(|row| row.outcome.as_ref()), a.signal)
         };
-        let orders: Vec<&OrderContext> = asked.iter().filter(moved).map(|a| &a.context).collect();
-        if orders.is_empty() {
+        if asked.iter().all(|a| moves(a) == Move::Silent) {
             return Ok(vec![]);
         }
+        let touched = asked.iter().filter(|a| match moves(a) {
+            Move::Silent => false,
+            Move::Settle => P::SETTLING_CHANGES,
+            _ => true,
+        });
+        let orders: Vec<&OrderContext> = touched.map(|a| &a.context).collect();
         let mut resources = self.0.load(tx, &orders).await?;
         let mut emissions = Vec::new();
         for a in &asked {

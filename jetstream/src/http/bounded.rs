@@ -144,7 +144,7 @@ mod tests {
             ),
             (
                 r#"{"units": ["1"]}"#,
-                "units[0] is not valid: invalid type: string \"1\", expected a whole number from 1 to 10",
+                "units[0] must be a whole number from 1 to 10, and is string \"1\"",
             ),
             (
                 r#"{"units": [], "name": ""}"#,

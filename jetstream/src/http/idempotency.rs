@@ -274,8 +274,7 @@ pub(crate) async fn record<'a>(
     }
     let sql = "INSERT INTO idempotency_keys (user_id, route, key, request_hash, status, answer, at)
                SELECT user_id, route, key, request_hash, status, answer, CAST($1 AS BIGINT) FROM v";
-    tx.run(rows, sql, vec![tx.now().into()]).await?;
-    Ok(())
+    tx.write(rows, sql, vec![tx.now().into()]).await
 }
 
 /// What a route has done, in a transaction that has not committed yet.

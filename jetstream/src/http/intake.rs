@@ -152,6 +152,19 @@ impl<C: Commands> Intake<C> {
         }
     }
 
+    /// Hands a command in that may be asked for as often as one likes: it has no key and
+    /// is not counted. What was decided, once it has committed.
+    ///
+    /// # Errors
+    /// When the database is away, or the service has too much to do or is stopping.
+    pub async fn decide(&self, command: C::Command) -> Result<C::Answer, Fault> {
+        match self.submit(command, None).await? {
+            Outcome::Decided(answer) => Ok(answer),
+            // Only what has a key is answered otherwise.
+            Outcome::Answered(_) => Err(Fault::Permanent("answered by another key".to_owned())),
+        }
+    }
+
     async fn submit(
         &self,
         command: C::Command,

@@ -137,14 +137,6 @@ impl Reader {
     pub async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Fault> {
         owned(&self.caller, self.user.as_ref(), sql, values).await
     }
-
-    /// Begins a transaction. What it loads is asked [`Self::sees`].
-    ///
-    /// # Errors
-    /// When the database is away, or the service is fenced.
-    pub async fn begin(&self) -> Result<Tx, Fault> {
-        self.caller.shell().begin().await
-    }
 }
 
 async fn owned(

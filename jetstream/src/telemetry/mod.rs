@@ -21,7 +21,7 @@ mod tracer;
 
 pub use log::{Format, start};
 pub use rebuild::{Rebuilt, rebuild};
-pub use request::{concerns, current};
+pub use request::{Along, along, concerns, current};
 pub use traceparent::{SpanRef, trace_id};
 pub use tracer::{Options, Tracer};
 

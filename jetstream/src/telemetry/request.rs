@@ -128,6 +128,26 @@ pub fn current() -> Option<String> {
     here().map(SpanRef::traceparent)
 }
 
+/// A request that is decided elsewhere, together with others.
+#[derive(Debug, Clone)]
+pub struct Along(Option<Request>);
+
+/// Takes the request that is being answered along.
+#[must_use]
+pub fn along() -> Along {
+    Along(REQUEST.try_with(Clone::clone).ok())
+}
+
+impl Along {
+    /// Does something as part of answering it.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(request) => REQUEST.sync_scope(request.clone(), work),
+            None => work(),
+        }
+    }
+}
+
 /// The id and the trace of the request that is being answered, for the log.
 pub(crate) fn names() -> (Option<String>, Option<String>) {
     let trace = here().map(|here| format!("{:032x}", here.trace));

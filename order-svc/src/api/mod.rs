@@ -19,6 +19,7 @@ use jetstream::http::limits::PerUser;
 use jetstream::http::{Routes, doc, ticket};
 use serde_json::json;
 
+use crate::canceling::Canceling;
 use crate::placing::Placing;
 use view::{OrderEvent, PlacedView};
 use watching::Watching;
@@ -28,6 +29,7 @@ use watching::Watching;
 pub(crate) struct Api {
     shell: Shell,
     placing: Intake<Placing>,
+    canceling: Intake<Canceling>,
     limit: PerUser,
     watching: Watching,
 }
@@ -44,7 +46,8 @@ impl Api {
         ticket::prune(shell);
         Self {
             shell: shell.clone(),
-            placing: shell.intake(Placing::new(shell.settings())),
+            placing: shell.intake(Placing::new(shell)),
+            canceling: shell.intake(Canceling::new(shell)),
             limit: PerUser::new(shell),
             watching: Watching::start(shell),
         }

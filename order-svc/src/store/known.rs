@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::fact::{CouponIssued, ProductListed};
 use events::{Coupon, CouponId, Money, ProductId, UserId};
 use jetstream::database::bulk::{Column, Rows};
-use jetstream::{Fault, Tx};
+use jetstream::{Database, Fault, Tx};
 
 use crate::domain::pricing::{Issued, Known, Listed, Request};
 
@@ -64,30 +64,29 @@ pub(crate) async fn keep_issued(tx: &Tx, issued: Vec<CouponIssued>) -> Result<()
     Ok(())
 }
 
-/// What is needed to price these requests.
-pub(crate) async fn load(tx: &Tx, requests: &[&Request]) -> Result<Known, Fault> {
+/// What is needed to price these requests; read outside a transaction, side by side.
+pub(crate) async fn load(database: &Database, requests: &[&Request]) -> Result<Known, Fault> {
     let items = requests.iter().flat_map(|request| &request.items);
-    let products: BTreeSet<_> = items.map(|(product, _)| product.0).collect();
-    let coupons: BTreeSet<_> = requests
-        .iter()
-        .filter_map(|r| r.coupon_id)
-        .map(|c| c.0)
-        .collect();
-    let mut known = Known::default();
+    let ids: BTreeSet<_> = items.map(|(product, _)| product.0).collect();
     let sql = "SELECT product_id, price, version FROM price_list
                WHERE product_id IN (SELECT id FROM v)";
-    for row in tx.fetch(Rows::ids(products), sql, vec![]).await? {
+    let listed = database.fetch(Rows::ids(ids), sql, vec![]);
+    let ids: BTreeSet<_> = requests
+        .iter()
+        .filter_map(|r| Some(r.coupon_id?.0))
+        .collect();
+    let sql = "SELECT coupon_id, user_id, discount, min_total, expires_at FROM coupons
+               WHERE coupon_id IN (SELECT id FROM v)";
+    let issued = database.fetch(Rows::ids(ids), sql, vec![]);
+    let (listed, issued) = tokio::try_join!(listed, issued)?;
+    let listed = listed.iter().map(|row| {
         let listed = Listed {
             price: Money(row.try_get("", "price")?),
             version: row.try_get("", "version")?,
         };
-        known
-            .products
-            .insert(ProductId(row.try_get("", "product_id")?), listed);
-    }
-    let sql = "SELECT coupon_id, user_id, discount, min_total, expires_at FROM coupons
-               WHERE coupon_id IN (SELECT id FROM v)";
-    for row in tx.fetch(Rows::ids(coupons), sql, vec![]).await? {
+        Ok((ProductId(row.try_get("", "product_id")?), listed))
+    });
+    let issued = issued.iter().map(|row| {
         let discount: String = row.try_get("", "discount")?;
         let expires_at: i64 = row.try_get("", "expires_at")?;
         let issued = Issued {
@@ -98,9 +97,10 @@ pub(crate) async fn load(tx: &Tx, requests: &[&Request]) -> Result<Known, Fault>
             },
             expires_at: (expires_at != 0).then_some(expires_at),
         };
-        known
-            .coupons
-            .insert(CouponId(row.try_get("", "coupon_id")?), issued);
-    }
-    Ok(known)
+        Ok((CouponId(row.try_get("", "coupon_id")?), issued))
+    });
+    Ok(Known {
+        products: listed.collect::<Result<_, Fault>>()?,
+        coupons: issued.collect::<Result<_, Fault>>()?,
+    })
 }

@@ -39,16 +39,6 @@ pub(crate) async fn load(
     orders.collect()
 }
 
-/// Loads an order that may be seen, locked.
-pub(crate) async fn load_seen(
-    tx: &Tx,
-    reader: &Reader,
-    id: OrderId,
-) -> Result<Option<Order>, Fault> {
-    let order = load(tx, [id]).await?.remove(&id);
-    Ok(order.filter(|order| reader.sees(&order.context.user_id)))
-}
-
 /// Reads, outside a transaction, those of some orders that are newer than the version
 /// beside them, with their traces. One that cannot be read leaves the others readable.
 pub(crate) async fn newer(
@@ -107,8 +97,11 @@ pub(crate) struct Placed {
     pub(crate) traceparent: Option<String>,
 }
 
-/// Inserts new orders. One whose slot was taken meanwhile is not among those returned.
-pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<HashSet<OrderId>, Fault> {
+/// Inserts new orders.
+///
+/// # Errors
+/// A conflict, now or when the transaction ends, when a slot was taken meanwhile.
+pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<(), Fault> {
     let mut rows = Rows::of(&[
         ("id", Column::Id),
         ("user_id", Column::Text),
@@ -142,28 +135,38 @@ pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<HashSet<OrderId
                SELECT id, user_id, 'PENDING', '', flags, '[]', context, 0, 0, due_at, slot,
                    traceparent, 1, placed_at, 0, placed_at
                FROM v WHERE true
-               ON CONFLICT DO NOTHING RETURNING order_id";
-    let inserted = tx.fetch(rows, sql, vec![]).await?;
-    inserted
-        .iter()
-        .map(|row| Ok(OrderId(row.try_get("", "order_id")?)))
-        .collect()
+               ON CONFLICT DO NOTHING";
+    tx.write(rows, sql, vec![]).await
 }
 
-/// The slots that the open orders of these users have.
-pub(crate) async fn open_slots<'a>(
-    tx: &Tx,
-    users: impl IntoIterator<Item = &'a str>,
-) -> Result<HashMap<String, HashSet<i64>>, Fault> {
-    let sql = "SELECT user_id, open_slot FROM orders
-               WHERE open_slot IS NOT NULL AND user_id IN (SELECT id FROM v)";
-    let mut slots: HashMap<String, HashSet<i64>> = HashMap::new();
-    for row in tx.fetch(Rows::texts(users), sql, vec![]).await? {
+const OPEN_SLOTS: &str = "SELECT user_id, open_slot FROM orders
+    WHERE open_slot IS NOT NULL AND user_id IN (SELECT id FROM v)";
+
+/// The slots that open orders have, by user.
+pub(crate) type Slots = HashMap<String, HashSet<i64>>;
+
+/// The slots that the open orders of these users have, outside a transaction: whoever
+/// takes one finds out when the order is inserted.
+pub(crate) async fn open_slots(database: &Database, users: HashSet<&str>) -> Result<Slots, Fault> {
+    slots(
+        &database
+            .fetch(Rows::texts(users), OPEN_SLOTS, vec![])
+            .await?,
+    )
+}
+
+/// The slots that the open orders of a user have.
+pub(crate) async fn open_slots_within(tx: &Tx, user: &str) -> Result<HashSet<i64>, Fault> {
+    let mut all = slots(&tx.fetch(Rows::texts([user]), OPEN_SLOTS, vec![]).await?)?;
+    Ok(all.remove(user).unwrap_or_default())
+}
+
+fn slots(rows: &[QueryResult]) -> Result<Slots, Fault> {
+    let mut slots = Slots::new();
+    for row in rows {
         let user: String = row.try_get("", "user_id")?;
-        slots
-            .entry(user)
-            .or_default()
-            .insert(row.try_get("", "open_slot")?);
+        let taken = slots.entry(user).or_default();
+        taken.insert(row.try_get("", "open_slot")?);
     }
     Ok(slots)
 }
