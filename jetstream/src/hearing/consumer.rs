@@ -27,7 +27,8 @@ use crate::telemetry;
 const BATCH: usize = 512;
 // Under load, a moment's wait fills the next batch; an idle system never waits.
 const LINGER: Duration = Duration::from_millis(3);
-const LINGER_FROM: usize = 4;
+// More than the four answers that a single order has.
+const LINGER_FROM: usize = 5;
 // Longer than a transaction may take; a connection cut in the middle ends here.
 const TRANSACTION: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 3] = [
