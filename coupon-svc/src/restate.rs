@@ -1,8 +1,8 @@
 //! Campaigns and coupons that can still be used are said again, under new ids, before
 //! they age out of the stream, so that a consumer that starts late can price with them.
 //!
-//! Coupons are gone through by their ids, all of them, which takes about a second for a
-//! million. An index of those to be said would be changed by each order.
+//! Coupons are gone through by their ids, all of them. An index of those to be said would be
+//! changed by each order.
 
 use std::time::Duration;
 

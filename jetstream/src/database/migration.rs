@@ -8,6 +8,7 @@ pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(RuntimeTables),
         Box::new(IdempotencyKeys),
         Box::new(Published),
+        Box::new(Late),
     ]
 }
 
@@ -202,17 +203,37 @@ impl MigrationTrait for Published {
                  SELECT pseq, published_at, 0 FROM outbox WHERE published_at IS NOT NULL",
                 "DROP INDEX outbox_unpublished",
                 "ALTER TABLE outbox DROP COLUMN published_at",
-                // 1: looked at by the sweep wherever it stands. A row that stays unpublished is
-                // late, and so is one that the broker had refused and is to take after all.
-                "ALTER TABLE outbox ADD COLUMN late BIGINT NOT NULL DEFAULT 0",
-                "CREATE INDEX outbox_late ON outbox (pseq) WHERE late = 1",
-                // Up to this number everything is published, refused by the broker, or late;
-                // one row.
+                // Up to this number everything is published, or refused by the broker (or late,
+                // see below); one row.
                 "CREATE TABLE relayed (
                     one INTEGER PRIMARY KEY CHECK (one = 1),
                     up_to BIGINT NOT NULL
                 )",
                 "INSERT INTO relayed (one, up_to) VALUES (1, 0)",
+            ],
+        )
+        .await
+    }
+}
+
+struct Late;
+
+impl MigrationName for Late {
+    fn name(&self) -> &'static str {
+        "m0004_late"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Late {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // 1: looked at by the sweep wherever it stands. A row that stays unpublished is
+                // late, and so is one that the broker had refused and is to take after all.
+                "ALTER TABLE outbox ADD COLUMN late BIGINT NOT NULL DEFAULT 0",
+                "CREATE INDEX outbox_late ON outbox (pseq) WHERE late = 1",
             ],
         )
         .await
