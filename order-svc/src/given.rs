@@ -27,6 +27,11 @@ pub(crate) fn take<'a>(
 /// The order takes the first free slot of its user; that there was one is given.
 async fn created(tx: &Tx, said: &Envelope) -> Result<(), Fault> {
     let order = Order::new(body::context(said.body.clone())?);
+    // It may stand in the stream twice, or in what the replay begins with.
+    let id = order.context.order_id;
+    if !orders::load(tx, [id]).await?.is_empty() {
+        return Ok(());
+    }
     let taken = orders::open_slots_within(tx, order.context.user_id.as_str()).await?;
     let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or(0);
     let placed = Placed {
