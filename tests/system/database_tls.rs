@@ -174,7 +174,6 @@ fn stock(world: &World, url: &str, name: &str) -> Process {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_works_over_tls_with_and_without_a_certificate_of_its_own() {
     let server = Server::start().await;
-    let world = World::empty(Backend::Sqlite).await;
     let ca = ("sslrootcert", "ca.pem");
     let own = [ca, ("sslcert", "client.pem"), ("sslkey", "client-key.pem")];
     for (name, url) in [
@@ -186,6 +185,8 @@ async fn a_service_works_over_tls_with_and_without_a_certificate_of_its_own() {
                 .replace("/shop", "/own"),
         ),
     ] {
+        // A stream of its own: a second database on the first one's would be fenced.
+        let world = World::empty(Backend::Sqlite).await;
         let mut process = stock(&world, &url, name);
         let address = process.says("the address", address).await;
         let host = address.trim_start_matches("http://").parse();
