@@ -26,7 +26,7 @@ pub(crate) enum Point {
     Deciding,
     /// With R11 off: events are published, and their transaction is about to commit.
     Early,
-    /// A transaction has committed; nothing of it is published, and no message acked.
+    /// A transaction has committed with events; none is published, and no message acked.
     Committed,
     /// The broker has acknowledged an event that is not marked as published.
     Published,

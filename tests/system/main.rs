@@ -17,6 +17,7 @@ mod documents;
 mod drain;
 mod failures;
 mod follower;
+mod gaps;
 mod healing;
 mod held_back;
 mod idempotency;

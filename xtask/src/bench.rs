@@ -42,6 +42,15 @@ pub(crate) fn bench(arguments: &[String]) -> Outcome {
 }
 
 fn run(signals: &Signals, kinds: &[(&str, bool)], rest: &[String]) -> Outcome {
+    if rest.iter().any(|flag| flag == "--help" || flag == "-h") {
+        let program = build_peers(signals, false)?.join("compare");
+        for (name, _) in kinds {
+            let mut help = Command::new(&program);
+            help.args([name, "--help"]);
+            signals.require(help)?;
+        }
+        return Ok(());
+    }
     let nats = nats::server()?;
     let (url, cluster) = match postgres::source(signals)? {
         postgres::Source::Server(url) => (url, None),

@@ -70,7 +70,9 @@ pub(crate) fn run(all: &All, own: &Args) -> Outcome {
     let _ = write!(text, "\n{}", table.text());
     let _ = writeln!(
         text,
-        "\nStarted again with the data of {orders} orders: all five services served after {} ms.",
+        "\nAt the end there were {} events in the stream. Started again with all that, the five \
+         services served after {} ms.",
+        number(report["events"].as_f64()),
         number(report["restart_ms"].as_f64())
     );
     document::write(&all.document, "growth", &text)

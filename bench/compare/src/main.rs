@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr)]
 
+mod apart;
 mod backlog;
 mod document;
 mod growth;

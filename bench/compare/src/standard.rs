@@ -10,7 +10,7 @@ use crate::load::{bench, figure, flags, median, ours};
 use crate::process::Scratch;
 use crate::table::{Table, number};
 use crate::targets::{self, Target};
-use crate::{Args as All, Outcome, document, peers};
+use crate::{Args as All, Outcome, apart, document, peers};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,7 +50,8 @@ pub(crate) fn run(all: &All, own: &Args) -> Outcome {
     let mut accepts = accepts(all, folder, peak, rounds)?;
     accepts.extend(at_the_peak(&reports));
     let fates = fates(all, folder, rounds)?;
-    let text = written(all, own, &reports, &accepts, &fates);
+    let apart = apart::runs(all, folder, rounds)?;
+    let text = written(all, own, &reports, &accepts, &fates, &apart);
     document::write(&all.document, "standard", &text)?;
     eprintln!("written: {}", all.document.display());
     Ok(())
@@ -180,6 +181,7 @@ fn written(
     reports: &Reports,
     accepts: &[(String, Vec<Value>)],
     fates: &[(&'static str, Vec<Value>)],
+    apart: &[(u32, Vec<Value>)],
 ) -> String {
     let ours = reports.get(&(ON_POSTGRES, 1)).and_then(|runs| runs.first());
     let mut versions = vec![ours.map_or(String::new(), document::database)];
@@ -196,11 +198,13 @@ fn written(
         }
     }
     let _ = write!(text, "\n### Ratios at the peaks\n\n{}", ratios(reports));
-    let wanted = wanted(reports, accepts, fates);
+    let mut wanted = wanted(reports, accepts, fates);
+    wanted.push(apart::wanted(apart));
     let _ = write!(text, "\n### What was wanted\n\n{}", targets::table(&wanted));
     let _ = write!(text, "\n### Closed loop\n\n{}", loads(reports));
     let _ = write!(text, "\n### Accepting an order\n\n{}", accepted(accepts));
     let _ = write!(text, "\n### What becomes of an order\n\n{}", costs(fates));
+    let _ = write!(text, "\n### Five processes\n\n{}", apart::table(apart));
     text
 }
 
@@ -308,12 +312,6 @@ fn wanted(
             "× the CPU",
             [2.0, 2.0],
             ratio,
-        ),
-        Target::new(
-            "memory of the services, 1,024 in flight",
-            "MB",
-            [100.0, 100.0],
-            of(ON_POSTGRES, 1024, "memory_mb/services"),
         ),
     ]
 }

@@ -66,11 +66,15 @@ pub(super) async fn measure(
 /// The shop, filled while all services run.
 async fn filled(args: &Args, orders: u64, folder: &Path, system: &System) -> Result<Shop, String> {
     let key = DevelopmentKey::of(folder)?;
-    let (urls, nats_url, plan) = (system.urls(), system.nats_url().to_owned(), Plan::of(args));
+    let (places, nats_url, plan) = (
+        system.places(),
+        system.nats_url().to_owned(),
+        Plan::of(args),
+    );
     let each = u32::try_from(orders / u64::from(plan.customers) * 5 / 4 + 10).unwrap_or(u32::MAX);
     let (shop, _) = on_a_thread(&[], move |progress, _| async move {
         let broker = connect(&nats_url).await?;
-        let shop = shop::fill(&urls[0], &key, &plan.mix, plan.customers, each, &progress).await?;
+        let shop = shop::fill(&places[0], &key, &plan.mix, plan.customers, each, &progress).await?;
         verify::quiet(&broker, None).await?;
         Ok(shop)
     })
@@ -80,7 +84,7 @@ async fn filled(args: &Args, orders: u64, folder: &Path, system: &System) -> Res
 
 /// Measures orders that do not need the service, and has others pile up for it.
 async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Result<Before, String> {
-    let (urls, nats_url) = (system.urls(), system.nats_url().to_owned());
+    let (places, nats_url) = (system.places(), system.nats_url().to_owned());
     let mut plan = Plan::of(args);
     let (before, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
@@ -90,7 +94,7 @@ async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Resu
             users,
             operator,
         } = shop;
-        let mut all = customers(&urls, users).await?;
+        let mut all = customers(&places, users).await?;
         (plan.warm_up, plan.orders, plan.windows, plan.mix.coupon) = (20, IDLE, 1, 0.0);
         let market = plan.market(
             progress.clone(),
@@ -133,7 +137,7 @@ async fn drained(
     before: Before,
     back: Instant,
 ) -> Result<After, String> {
-    let (urls, nats_url) = (system.urls(), system.nats_url().to_owned());
+    let (places, nats_url) = (system.places(), system.nats_url().to_owned());
     let rate = args.rate.unwrap_or(USUAL_RATE);
     let mut plan = Plan::of(args);
     let (after, _) = on_a_thread(&[], move |progress, bounds| async move {
@@ -146,7 +150,7 @@ async fn drained(
             ..
         } = before;
         let names: Vec<String> = shop.users.iter().map(|user| user.name.clone()).collect();
-        let all = customers(&urls[..1], shop.users).await?;
+        let all = customers(&places[..1], shop.users).await?;
         (plan.warm_up, plan.orders, plan.windows, plan.mix.coupon) = (1, u64::MAX / 2, 1, 0.0);
         let market = plan.market(
             progress,
@@ -162,7 +166,7 @@ async fn drained(
         let (live, during) = plan.results(market)?;
         tally.add(during);
         tally.add(Tally::confirmed(orders, true));
-        verify::check(&urls, &shop.operator, &shop.products, &names, tally).await?;
+        verify::check(&places, &shop.operator, &shop.products, &names, tally).await?;
         Ok(After {
             seconds,
             handled,

@@ -11,11 +11,48 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A kept connection to a server.
+// What the paths of each service begin with, in the order of `SERVICES`.
+const PATHS: [&str; 5] = ["orders", "products", "points", "coupons", "carts"];
+
+/// Where an instance of the system is: all services at one place, or each at its own.
+#[derive(Debug, Clone)]
+pub(super) struct Place(Vec<String>);
+
+impl Place {
+    /// Everything is at `http://HOST:PORT`.
+    pub(super) fn together(url: &str) -> Self {
+        Self(vec![url.to_owned()])
+    }
+
+    /// Each service is at its own URL, in the order of `SERVICES`.
+    pub(super) fn apart(urls: [String; PATHS.len()]) -> Self {
+        Self(urls.into())
+    }
+
+    /// Each process by itself.
+    pub(super) fn processes(&self) -> impl Iterator<Item = Self> {
+        self.0.iter().map(|url| Self::together(url))
+    }
+
+    /// Which of the processes answers a path.
+    fn of(&self, path: &str) -> usize {
+        let first = path.split(['/', '?']).nth(1);
+        let service = PATHS.iter().position(|name| Some(*name) == first);
+        service.unwrap_or_default().min(self.0.len() - 1)
+    }
+}
+
+/// Kept connections to an instance: one to each process that is asked something.
 pub(super) struct Connection {
+    place: Place,
+    lines: Vec<Option<Line>>,
+    request: Vec<u8>,
+}
+
+/// A kept connection to a process.
+struct Line {
     stream: TcpStream,
     host: String,
-    request: Vec<u8>,
     received: BytesMut,
 }
 
@@ -32,9 +69,8 @@ impl Answer {
     }
 }
 
-impl Connection {
-    /// Connects to `http://HOST:PORT`.
-    pub(super) async fn open(url: &str) -> Result<Self, String> {
+impl Line {
+    async fn open(url: &str) -> Result<Self, String> {
         let host = url.strip_prefix("http://").unwrap_or(url);
         let host = host.split('/').next().unwrap_or(host).to_owned();
         let failed = |e: std::io::Error| format!("cannot connect to {host}: {e}");
@@ -43,8 +79,20 @@ impl Connection {
         Ok(Self {
             stream,
             host,
-            request: Vec::with_capacity(1024),
             received: BytesMut::with_capacity(4096),
+        })
+    }
+}
+
+impl Connection {
+    /// Connects to where orders are placed, and to the others once they are asked.
+    pub(super) async fn open(place: &Place) -> Result<Self, String> {
+        let mut lines: Vec<_> = place.0.iter().map(|_| None).collect();
+        lines[0] = Some(Line::open(&place.0[0]).await?);
+        Ok(Self {
+            place: place.clone(),
+            lines,
+            request: Vec::with_capacity(1024),
         })
     }
 
@@ -57,22 +105,27 @@ impl Connection {
         body: &str,
     ) -> Result<Answer, String> {
         use std::io::Write as _;
+        let at = self.place.of(path);
+        let line = match &mut self.lines[at] {
+            Some(line) => line,
+            unopened => unopened.insert(Line::open(&self.place.0[at]).await?),
+        };
         self.request.clear();
         let written = write!(
             self.request,
             "{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.host,
+            line.host,
             body.len()
         );
         written.map_err(|error| error.to_string())?;
         let failed = |e: std::io::Error| format!("{method} {path}: {e}");
-        self.stream.write_all(&self.request).await.map_err(failed)?;
+        line.stream.write_all(&self.request).await.map_err(failed)?;
         loop {
-            if let Some(answer) = take_answer(&mut self.received)? {
+            if let Some(answer) = take_answer(&mut line.received)? {
                 return Ok(answer);
             }
-            let read = self.stream.read_buf(&mut self.received).await;
+            let read = line.stream.read_buf(&mut line.received).await;
             if read.map_err(failed)? == 0 {
                 return Err(format!("{method} {path}: the server closed the connection"));
             }
@@ -148,7 +201,31 @@ pub(super) fn authorization(
 
 #[cfg(test)]
 mod tests {
+    use jetstream::http::document;
+
     use super::*;
+
+    #[test]
+    fn a_path_is_answered_by_its_service_wherever_that_is() {
+        for (service, path) in crate::SERVICES.iter().zip(PATHS) {
+            let document = document::of(std::slice::from_ref(service));
+            let mut served = document["paths"].as_object().into_iter().flatten();
+            let is_its = served.any(|(served, _)| served.split('/').nth(1) == Some(path));
+            assert!(is_its, "{} serves nothing of /{path}", service.name);
+        }
+        let together = Place::together("http://127.0.0.1:1");
+        let apart = Place::apart(std::array::from_fn(|n| format!("http://127.0.0.1:{n}")));
+        for (path, service) in [
+            ("/orders?limit=1", 0),
+            ("/products/7", 1),
+            ("/points/alice/charge", 2),
+            ("/coupons", 3),
+            ("/carts/alice/items/7", 4),
+            ("/dead-letters", 0),
+        ] {
+            assert_eq!((together.of(path), apart.of(path)), (0, service), "{path}");
+        }
+    }
 
     #[test]
     fn answers_are_taken_whole_and_one_by_one() {

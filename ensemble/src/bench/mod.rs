@@ -69,9 +69,12 @@ pub(crate) struct Args {
     /// lets the answer wait for it (then nothing is known of the 202)
     #[arg(long, value_enum, default_value = "heard")]
     outcome: LearnsBy,
-    /// Instances of every service, each process with all five; needs --database-url
+    /// Instances of every service, all five in a process; needs --database-url
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     instances: u32,
+    /// Each service in a process of its own, as they are deployed; reported one by one
+    #[arg(long, conflicts_with_all = ["backlog", "target"])]
+    apart: bool,
     /// At the end, start the services again with all the data, and say how long it takes
     #[arg(long)]
     restart: bool,
@@ -237,6 +240,7 @@ impl Args {
                 LearnsBy::Wait => "wait",
             },
             "instances": self.instances,
+            "apart": self.apart,
             "slow_steps_ms": self.slow_steps,
             "mix": {
                 "refuse": Value::Object(refuse.collect()),

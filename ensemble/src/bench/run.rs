@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use jetstream::http::auth::DevelopmentKey;
 use jetstream::shell::host;
 use jetstream::stream::broker::{self, Context};
+use jetstream::stream::reader;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-use super::client::Connection;
+use super::client::{Connection, Place};
 use super::load::{self, Buys, Customer, Market, Tally};
 use super::meter::{Meter, Window};
 use super::outcomes::Outcomes;
@@ -76,7 +77,7 @@ pub(super) type Parts = Vec<(&'static str, Value)>;
 
 async fn measure_here(args: &Args, folder: &Path, system: &mut System) -> Result<Parts, String> {
     let key = DevelopmentKey::of(folder)?;
-    let urls = system.urls();
+    let places = system.places();
     let nats_url = system.nats_url().to_owned();
     let wait = args.outcome == LearnsBy::Wait;
     let plan = Plan::of(args);
@@ -87,7 +88,7 @@ async fn measure_here(args: &Args, folder: &Path, system: &mut System) -> Result
             false => Some(Outcomes::listen(&broker).await?),
         };
         let shop = shop::fill(
-            &urls[0],
+            &places[0],
             &key,
             &plan.mix,
             plan.customers,
@@ -102,7 +103,7 @@ async fn measure_here(args: &Args, folder: &Path, system: &mut System) -> Result
             users,
             operator,
         } = shop;
-        let customers = customers(&urls, users).await?;
+        let customers = customers(&places, users).await?;
         let names = customers
             .iter()
             .filter_map(Customer::name)
@@ -116,11 +117,13 @@ async fn measure_here(args: &Args, folder: &Path, system: &mut System) -> Result
         load::run(&market, customers, plan.pace).await?;
         verify::quiet(&broker, None).await?;
         let (windows, tally) = plan.results(market)?;
-        verify::check(&urls, &operator, &products, &names, tally).await?;
+        verify::check(&places, &operator, &products, &names, tally).await?;
         Ok(windows)
     })
     .await?;
-    let mut parts = vec![("windows", windows)];
+    let broker = connect(system.nats_url()).await?;
+    let events = reader::bounds(&broker).await.map_err(|e| e.to_string())?;
+    let mut parts = vec![("windows", windows), ("events", events.1.into())];
     if args.restart {
         let millis = system.restart()?.as_secs_f64() * 1000.0;
         parts.push(("restart_ms", millis.into()));
@@ -135,10 +138,10 @@ pub(super) async fn connect(nats_url: &str) -> Result<Context, String> {
 }
 
 /// The users, each on a connection, spread over the instances.
-pub(super) async fn customers(urls: &[String], users: Vec<User>) -> Result<Vec<Customer>, String> {
+pub(super) async fn customers(places: &[Place], users: Vec<User>) -> Result<Vec<Customer>, String> {
     let mut customers = Vec::with_capacity(users.len());
     for (n, user) in users.into_iter().enumerate() {
-        let connection = Connection::open(&urls[n % urls.len()]).await?;
+        let connection = Connection::open(&places[n % places.len()]).await?;
         let buys = Buys::Here(Box::new(user));
         customers.push(Customer { connection, buys });
     }
@@ -154,11 +157,12 @@ pub(super) async fn elsewhere(args: &Args, target: &str) -> Result<Value, String
     processes.push(Watched::alone("load", std::process::id()));
     let windows = measure(&processes, move |progress, bounds| async move {
         let wanted = json!({ "users": plan.customers, "coupons": plan.orders_each });
-        let mut connection = Connection::open(&shop_url).await?;
+        let mut connection = Connection::open(&Place::together(&shop_url)).await?;
         connection.call("POST", &shop_path, "", &wanted).await?;
+        let place = Place::together(&url);
         let mut customers = Vec::new();
         for user in 0..plan.customers {
-            let connection = Connection::open(&url).await?;
+            let connection = Connection::open(&place).await?;
             let buys = Buys::Elsewhere {
                 path: path.clone(),
                 user,

@@ -9,7 +9,7 @@ use jetstream::http::auth::DevelopmentKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::client::{Connection, authorization};
+use super::client::{Connection, Place, authorization};
 use super::mix::{Fate, Mix, Plan};
 use super::progress::Progress;
 
@@ -100,7 +100,7 @@ impl User {
 
 /// Fills the shop for so many users, each of whom places at most so many orders.
 pub(super) async fn fill(
-    url: &str,
+    place: &Place,
     key: &DevelopmentKey,
     mix: &Mix,
     users: u32,
@@ -108,7 +108,7 @@ pub(super) async fn fill(
     progress: &Progress,
 ) -> Result<Shop, String> {
     let operator = authorization(key, "operator", true)?;
-    let mut connection = Connection::open(url).await?;
+    let mut connection = Connection::open(place).await?;
     let products = Arc::new(products(&mut connection, &operator).await?);
     // One more, which is spent before anything is measured.
     let coupons = match mix.coupon > 0.0 || mix.refused_by("coupon") > 0.0 {
@@ -126,7 +126,7 @@ pub(super) async fn fill(
     progress.begin("filling the shop", u64::from(users));
     let (products_ref, campaigns, operator_ref) = (&products, &campaigns, &operator);
     let filled = stream::iter(0..users).map(|n| async move {
-        let mut connection = Connection::open(url).await?;
+        let mut connection = Connection::open(place).await?;
         let name = format!("user{n}");
         let authorization = authorization(key, &name, false)?;
         let amount = json!({ "amount": PLENTY });

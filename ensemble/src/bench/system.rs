@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use jetstream::stream::local_server::{self, LocalServer};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::client::Place;
 use super::postgres;
 use super::processes::Watched;
 use super::{Args, sink};
+use crate::SERVICES;
 use crate::up::Running;
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -20,7 +22,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A running system. It ends with this.
 pub(super) struct System {
     // Ends first: services finish while there is a broker.
-    services: Vec<Services>,
+    instances: Vec<Instance>,
+    apart: bool,
     broker: LocalServer,
     postmaster: Option<u32>,
     flags: Vec<String>,
@@ -28,9 +31,17 @@ pub(super) struct System {
     folder: PathBuf,
 }
 
-/// One process with all services.
-struct Services {
-    process: Child,
+/// An instance of the services: one process with all of them, or each in its own, in the
+/// order of `SERVICES`.
+struct Instance {
+    processes: Vec<Process>,
+    place: Place,
+}
+
+/// A process with services, under the name that a report gives it.
+struct Process {
+    name: &'static str,
+    child: Child,
     url: String,
 }
 
@@ -51,7 +62,8 @@ impl System {
             postmaster = server.postmaster().await?;
         }
         let mut system = Self {
-            services: vec![],
+            instances: vec![],
+            apart: args.apart,
             broker,
             postmaster,
             flags,
@@ -59,14 +71,39 @@ impl System {
             folder: folder.to_owned(),
         };
         for _ in 0..args.instances {
-            let services = system.services(&[])?;
-            system.services.push(services);
+            let instance = system.instance()?;
+            system.instances.push(instance);
         }
         Ok(system)
     }
 
+    /// Starts an instance of all services.
+    fn instance(&self) -> Result<Instance, String> {
+        if !self.apart {
+            return self.together(&[]);
+        }
+        let mut processes = Vec::new();
+        for service in &SERVICES {
+            processes.push(self.process(service.name, &[service.name])?);
+        }
+        let url = |n: usize| processes[n].url.clone();
+        Ok(Instance {
+            place: Place::apart(std::array::from_fn(url)),
+            processes,
+        })
+    }
+
+    /// Starts an instance of these services, or of all, in one process.
+    fn together(&self, only: &[&str]) -> Result<Instance, String> {
+        let process = self.process("services", only)?;
+        Ok(Instance {
+            place: Place::together(&process.url),
+            processes: vec![process],
+        })
+    }
+
     /// Starts a process with these services, or with all, and waits until it serves.
-    fn services(&self, only: &[&str]) -> Result<Services, String> {
+    fn process(&self, name: &'static str, only: &[&str]) -> Result<Process, String> {
         let cannot = |error: std::io::Error| format!("cannot start the services: {error}");
         let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
         let log = self.folder.join("services.log");
@@ -89,13 +126,13 @@ impl System {
         local_server::end_with_parent(&mut command);
         // Says where the process before this one is.
         let _ = fs::remove_file(self.folder.join("running.json"));
-        let process = command.spawn().map_err(cannot)?;
-        let mut services = Services {
-            process,
+        let mut process = Process {
+            name,
+            child: command.spawn().map_err(cannot)?,
             url: String::new(),
         };
-        services.url = self.wait_until_ready(&mut services.process)?;
-        Ok(services)
+        process.url = self.wait_until_ready(&mut process.child)?;
+        Ok(process)
     }
 
     fn wait_until_ready(&self, process: &mut Child) -> Result<String, String> {
@@ -127,26 +164,26 @@ impl System {
 
     /// Ends the services and starts them again; how long until they serve.
     pub(super) fn restart(&mut self) -> Result<Duration, String> {
-        let count = self.services.len();
-        self.services.clear();
+        let count = self.instances.len();
+        self.instances.clear();
         let start = Instant::now();
         for _ in 0..count {
-            let services = self.services(&[])?;
-            self.services.push(services);
+            let instance = self.instance()?;
+            self.instances.push(instance);
         }
         Ok(start.elapsed())
     }
 
     /// Ends what runs, and has only these services run, in one process.
     pub(super) fn only(&mut self, services: &[&str]) -> Result<(), String> {
-        self.services.clear();
+        self.instances.clear();
         self.also(services)
     }
 
     /// Has these services run too, in another process.
     pub(super) fn also(&mut self, services: &[&str]) -> Result<(), String> {
-        let services = self.services(services)?;
-        self.services.push(services);
+        let instance = self.together(services)?;
+        self.instances.push(instance);
         Ok(())
     }
 
@@ -170,12 +207,10 @@ impl System {
         }
     }
 
-    /// Where the services are.
-    pub(super) fn urls(&self) -> Vec<String> {
-        self.services
-            .iter()
-            .map(|services| services.url.clone())
-            .collect()
+    /// Where the instances are.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let instances = self.instances.iter();
+        instances.map(|instance| instance.place.clone()).collect()
     }
 
     /// Where the broker is.
@@ -191,8 +226,8 @@ impl System {
             self.postmaster
                 .map(|pid| Watched::family("postgresql", pid)),
         );
-        let services = self.services.iter().map(|services| services.process.id());
-        all.extend(services.map(|pid| Watched::alone("services", pid)));
+        let processes = self.instances.iter().flat_map(|i| &i.processes);
+        all.extend(processes.map(|p| Watched::alone(p.name, p.child.id())));
         all.push(Watched::alone("load", std::process::id()));
         all
     }
@@ -227,14 +262,14 @@ fn flags(args: &Args, folder: &Path, nats_url: &str, traces: &str) -> Vec<String
     flags.concat().into_iter().map(str::to_owned).collect()
 }
 
-impl Drop for Services {
+impl Drop for Process {
     fn drop(&mut self) {
-        let pid = Pid::from_child(&self.process);
+        let pid = Pid::from_child(&self.child);
         let _ = kill_process(pid, Signal::TERM);
         let start = Instant::now();
-        while matches!(self.process.try_wait(), Ok(None)) {
+        while matches!(self.child.try_wait(), Ok(None)) {
             if start.elapsed() > PATIENCE {
-                let _ = self.process.kill();
+                let _ = self.child.kill();
             }
             std::thread::sleep(LOOK);
         }

@@ -6,7 +6,7 @@ use events::catalog::STREAM;
 use jetstream::stream::broker::{Context, PullConfig};
 use serde_json::Value;
 
-use super::client::Connection;
+use super::client::{Connection, Place};
 use super::load::Tally;
 use super::outcomes::PATIENCE;
 use super::shop::{self, Products};
@@ -55,13 +55,13 @@ async fn restless(broker: &Context, away: Option<&str>) -> Result<Result<u64, St
 /// Compares what the services say with what the load knows: nothing is held any more, all
 /// sums are right, exactly what confirmed orders took is gone, and nothing died.
 pub(super) async fn check(
-    urls: &[String],
+    places: &[Place],
     operator: &str,
     products: &Products,
     users: &[String],
     tally: Tally,
 ) -> Result<(), String> {
-    let mut connection = Connection::open(&urls[0]).await?;
+    let mut connection = Connection::open(&places[0]).await?;
     let mut get = async |path: String| connection.call("GET", &path, operator, &Value::Null).await;
     let mut settled = 0;
     for (product, stock) in products.all() {
@@ -78,14 +78,14 @@ pub(super) async fn check(
             .map_err(|wrong| format!("points of {user}: {wrong}"))?;
     }
     must_be("points that orders cost", paid, tally.paid)?;
-    for url in urls {
-        no_dead_letters(url, operator).await?;
+    for process in places.iter().flat_map(Place::processes) {
+        no_dead_letters(&process, operator).await?;
     }
     Ok(())
 }
 
-async fn no_dead_letters(url: &str, operator: &str) -> Result<(), String> {
-    let mut connection = Connection::open(url).await?;
+async fn no_dead_letters(process: &Place, operator: &str) -> Result<(), String> {
+    let mut connection = Connection::open(process).await?;
     let asked = connection.call("GET", "/dead-letters", operator, &Value::Null);
     let letters = asked.await?;
     match letters["dead_letters"].as_array().map(Vec::as_slice) {

@@ -25,8 +25,9 @@ use crate::telemetry;
 
 // What is handled well inside `ack_wait`, and fills a transaction.
 const BATCH: usize = 512;
-// Under load, a moment's wait fills the next batch; an idle system never waits.
-const LINGER: Duration = Duration::from_millis(3);
+// Under load, a moment's wait fills the next batch: as long as the last one took, within
+// these bounds. An idle system never waits.
+const LINGER: [Duration; 2] = [Duration::from_millis(3), Duration::from_millis(12)];
 // More than the four answers that a single order has.
 const LINGER_FROM: usize = 5;
 // Longer than a transaction may take; a connection cut in the middle ends here.
@@ -90,7 +91,7 @@ impl Consumer {
     /// Handles batches until the service is stopped, or the consumer cannot be used any
     /// more: how it ended, and whether there were any.
     async fn consume(&self, pull: &mut Pull) -> (Result<(), String>, bool) {
-        let mut previous = 0;
+        let (mut previous, mut took) = (0, Duration::ZERO);
         loop {
             let first = tokio::select! {
                 biased;
@@ -98,11 +99,14 @@ impl Consumer {
                 first = pull.next() => first,
             };
             let batch = match first {
-                Ok(first) => gather(pull, first, previous).await,
+                Ok(first) if previous < LINGER_FROM => gather(pull, first, None).await,
+                Ok(first) => gather(pull, first, Some(took)).await,
                 Err(error) => return (Err(error), previous > 0),
             };
             previous = batch.len();
+            let begun = Instant::now();
             self.handle(batch).await;
+            took = begun.elapsed();
         }
     }
 
@@ -212,7 +216,9 @@ impl Consumer {
                         let time = last.delivery.envelope.time;
                         self.heard_until.store(time, Ordering::Relaxed);
                     }
-                    failpoint::reach(Point::Committed).await;
+                    if !committed.is_empty() {
+                        failpoint::reach(Point::Committed).await;
+                    }
                     tracer.processed(name, &heard, &committed, from);
                     self.relay.publish(committed);
                     return Outcome::Done;
@@ -348,11 +354,12 @@ enum Outcome {
 }
 
 /// What has come, and under load what comes within a moment.
-async fn gather(pull: &mut Pull, first: Message, previous: usize) -> Vec<Message> {
+async fn gather(pull: &mut Pull, first: Message, linger: Option<Duration>) -> Vec<Message> {
     let mut batch = vec![first];
     take_ready(pull, &mut batch);
-    if previous >= LINGER_FROM {
-        let end = Instant::now() + LINGER;
+    if let Some(linger) = linger {
+        let [least, most] = LINGER;
+        let end = Instant::now() + linger.clamp(least, most);
         while batch.len() < BATCH {
             match tokio::time::timeout_at(end, pull.next()).await {
                 Ok(Ok(message)) => batch.push(message),

@@ -237,7 +237,7 @@ fn decide<H>(outcome: Option<&Outcome<H>>, signal: Signal) -> Move {
     // Only fault runs switch rules off: with R1 off the row proves nothing, with R2 off an
     // outcome flips, with R6 off nobody answers again.
     match (state, signal) {
-        (Some(Hold::Held), Signal::Take) if is_off("R1") => return Move::Take,
+        (Some(Hold::Held | Hold::Settled), Signal::Take) if is_off("R1") => return Move::Take,
         (Some(Hold::Refused | Hold::Released), Signal::Take) if is_off("R2") => return Move::Take,
         _ => {}
     }

@@ -7,6 +7,7 @@
 //! *database* was set back: then the service is fenced, until a person has looked.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -23,7 +24,8 @@ use crate::hearing::consumer::Pause;
 use crate::saying::outbox::{self, Committed};
 use crate::saying::relay;
 use crate::shell::Shell;
-use crate::stream::history;
+use crate::stream::history::{self, Pages, Recorded};
+use crate::stream::reader::Start;
 
 // Neighbouring looks overlap by this much.
 const OVERLAP: i64 = 10_000;
@@ -61,53 +63,58 @@ impl Report {
     }
 }
 
-/// Compares what was decided from a time on (milliseconds since the Unix epoch), says
-/// again what is missing, and fences the service if its database was set back.
-pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
-    let broker = shell.broker();
-    // What is marked as published by now stands in the stream when it is read.
-    let until = shell.database().clock().now();
-    let mut found: HashMap<EventId, i64> = HashMap::new();
-    for filter in own_filters(shell.name()) {
-        history::scan(broker, &filter, from - CLOCK_DIFFERENCE, |event| {
-            if event.envelope.entry.writer == shell.name() {
-                found.insert(event.envelope.id, event.envelope.pseq);
-            }
-        })
-        .await?;
+/// Which of this service's events are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    /// Those that were decided from this time on, in milliseconds since the Unix epoch.
+    pub(crate) from: i64,
+    /// Of these, the newest so many at most.
+    pub(crate) most: i64,
+}
+
+impl Span {
+    /// All that was decided from a time on.
+    pub(crate) fn since(from: i64) -> Self {
+        Self {
+            from,
+            most: i64::MAX,
+        }
     }
-    // The stream was read first: whatever stood in it had committed by then.
-    let mut report = Report {
-        in_stream: found.len(),
-        unknown: unknown(shell, &found).await?,
-        ..Report::default()
+}
+
+/// Compares outbox and stream, says again what is missing, and fences the service if its
+/// database was set back. However much there is, it needs a bit of memory for each event.
+pub(crate) async fn run(shell: &Shell, span: Span) -> Result<Report, Fault> {
+    let database = shell.database();
+    // What is marked as published by now stands in the stream when it is read.
+    let until = database.clock().now();
+    let numbers = outbox::numbers_since(database, span.from, span.most).await?;
+    let start = match outbox::stands_from(database, *numbers.start()).await? {
+        0 => Start::Time(span.from - CLOCK_DIFFERENCE),
+        sequence => Start::Sequence(sequence),
     };
+    let mut report = Report::default();
+    let mut there = Numbers::of(&numbers);
+    for filter in own_filters(shell.name()) {
+        let mut pages = Pages::from(shell.broker(), &filter, start);
+        while let Some(page) = pages.next().await? {
+            take(shell, page, &mut there, &mut report).await?;
+        }
+    }
     if !report.unknown.is_empty() {
+        // One may stand there twice.
+        report
+            .unknown
+            .sort_unstable_by_key(|(id, pseq)| (*pseq, id.0));
+        report.unknown.dedup();
+        report.in_stream += report.unknown.len();
         shell.fence(&report.unknown);
         return Ok(report);
     }
-    let mut after = 0;
-    loop {
-        let rows = outbox::published(shell.database(), from, until, after, PAGE).await?;
-        let Some(last) = rows.last() else { break };
-        after = last.envelope.pseq;
-        report.compared += rows.len();
-        let mut again = Vec::new();
-        for event in rows
-            .into_iter()
-            .filter(|row| !found.contains_key(&row.envelope.id))
-        {
-            let sequence = publish_again(broker, &event).await?;
-            again.push((event.envelope.pseq, sequence));
-            report.republished += 1;
-        }
-        if !again.is_empty() {
-            outbox::mark(shell.database(), &again).await?;
-        }
-    }
+    say_again(shell, numbers, until, &there, &mut report).await?;
     failpoint::note("republished", report.republished);
     if report.republished > 0 {
-        let meters = shell.database().meters();
+        let meters = database.meters();
         meters.republished.inc_by(report.republished as u64);
         let (service, count) = (shell.name(), report.republished);
         tracing::error!(
@@ -119,6 +126,57 @@ pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
     Ok(report)
 }
 
+/// Takes down which events of this service a page of the stream has. They were read before
+/// the database is asked: whatever stood in the stream had committed by then.
+async fn take(
+    shell: &Shell,
+    page: Vec<Recorded>,
+    there: &mut Numbers,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let envelopes = page.into_iter().map(|recorded| recorded.envelope);
+    let own = envelopes.filter(|envelope| envelope.entry.writer == shell.name());
+    let own: HashMap<EventId, i64> = own.map(|e| (e.id, e.pseq)).collect();
+    let known = known(shell, own.keys().map(|id| id.0).collect()).await?;
+    for (id, pseq) in own {
+        match known.get(&id.0) {
+            Some(number) => report.in_stream += usize::from(there.insert(*number)),
+            None => report.unknown.push((id, pseq)),
+        }
+    }
+    Ok(())
+}
+
+/// Says again what was published and is not in the stream.
+async fn say_again(
+    shell: &Shell,
+    mut numbers: RangeInclusive<i64>,
+    until: i64,
+    there: &Numbers,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let database = shell.database();
+    loop {
+        let mut rows = outbox::published(database, &numbers, until, PAGE).await?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
+        numbers = last + 1..=*numbers.end();
+        report.compared += rows.len();
+        rows.retain(|number| !there.contains(*number));
+        if rows.is_empty() {
+            continue;
+        }
+        let mut again = Vec::with_capacity(rows.len());
+        for event in outbox::numbered(database, &rows).await? {
+            let sequence = publish_again(shell.broker(), &event).await?;
+            again.push((event.envelope.pseq, sequence));
+            report.republished += 1;
+        }
+        outbox::mark(database, &again).await?;
+    }
+}
+
 /// The filters that match this service's subjects and few others.
 fn own_filters(service: &str) -> HashSet<String> {
     events::catalog::all()
@@ -128,26 +186,60 @@ fn own_filters(service: &str) -> HashSet<String> {
         .collect()
 }
 
-/// Events that the database does not know and that no person has accepted.
-async fn unknown(
-    shell: &Shell,
-    found: &HashMap<EventId, i64>,
-) -> Result<Vec<(EventId, i64)>, Fault> {
-    let ids: Vec<Uuid> = found.keys().map(|id| id.0).collect();
+/// Of these events, those that the database knows, with their numbers there; 0 for those
+/// that a person has accepted.
+async fn known(shell: &Shell, ids: Vec<Uuid>) -> Result<HashMap<Uuid, i64>, Fault> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql = "SELECT event_id, CAST(0 AS BIGINT) AS pseq FROM accepted_events
+               WHERE event_id IN (SELECT id FROM v)
+               UNION ALL
+               SELECT event_id, pseq FROM outbox WHERE event_id IN (SELECT id FROM v)";
     let tx = shell.database().begin().await?;
-    let mut known: HashSet<Uuid> = HashSet::new();
-    for some in ids.chunks(PAGE as usize) {
-        let sql = "SELECT event_id FROM outbox WHERE event_id IN (SELECT id FROM v)
-                   UNION SELECT event_id FROM accepted_events
-                   WHERE event_id IN (SELECT id FROM v)";
-        for row in tx.fetch(Rows::ids(some.to_vec()), sql, vec![]).await? {
-            known.insert(row.try_get("", "event_id")?);
+    let rows = tx.fetch(Rows::ids(ids), sql, vec![]).await?;
+    let known = rows.iter();
+    known
+        .map(|row| Ok((row.try_get("", "event_id")?, row.try_get("", "pseq")?)))
+        .collect()
+}
+
+/// Some numbers of a range, in a bit each.
+struct Numbers {
+    first: i64,
+    bits: Vec<u64>,
+}
+
+impl Numbers {
+    fn of(range: &RangeInclusive<i64>) -> Self {
+        let count = usize::try_from(range.end() - range.start() + 1).unwrap_or(0);
+        Self {
+            first: *range.start(),
+            bits: vec![0; count.div_ceil(64)],
         }
     }
-    let strange = found.iter().filter(|(id, _)| !known.contains(&id.0));
-    let mut strange: Vec<(EventId, i64)> = strange.map(|(id, pseq)| (*id, *pseq)).collect();
-    strange.sort_unstable_by_key(|(_, pseq)| *pseq);
-    Ok(strange)
+
+    /// Where a number's bit is; none outside of the range.
+    fn place(&self, number: i64) -> Option<(usize, u64)> {
+        let offset = usize::try_from(number - self.first).ok()?;
+        let word = offset / 64;
+        (word < self.bits.len()).then_some((word, 1 << (offset % 64)))
+    }
+
+    /// Whether it is new.
+    fn insert(&mut self, number: i64) -> bool {
+        let Some((word, bit)) = self.place(number) else {
+            return false;
+        };
+        let new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        new
+    }
+
+    fn contains(&self, number: i64) -> bool {
+        let place = self.place(number);
+        place.is_some_and(|(word, bit)| self.bits[word] & bit != 0)
+    }
 }
 
 /// Publishes under the same message id; where the event stands now. When the broker says that
@@ -179,6 +271,10 @@ async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result
 /// stream still keeps is compared.
 const FIRST_LOOK: i64 = 10 * 60 * 1000;
 const TAIL_EVERY: i64 = 60 * 1000;
+/// What a store that was set back has lost is always the end, so that is what is looked at
+/// while nothing else gives reason. To read back all that a busy service says would cost
+/// about as much as to say it.
+const TAIL_MOST: i64 = 5_000;
 const ALL_EVERY: i64 = 24 * 60 * 60 * 1000;
 
 /// What makes the service compare with the stream.
@@ -205,7 +301,7 @@ impl Watch {
     }
 
     /// Compares at the start, after every reconnect, when the broker's numbers fall back,
-    /// every minute what is new, and every day everything.
+    /// every minute the newest, and every day everything.
     pub(crate) async fn run(mut self) {
         let stop = self.shell.stopping();
         let mut pause = Pause::default();
@@ -234,15 +330,18 @@ impl Watch {
         let now = self.shell.database().clock().now();
         let everything = now - clock::millis(self.shell.settings().stream_max_age) + OVERLAP;
         let all = now - self.compared_all > ALL_EVERY;
-        let from = match self.compared_until {
-            _ if all => everything,
-            Some(until) => until - OVERLAP,
-            None => now - FIRST_LOOK,
+        let span = match self.compared_until {
+            _ if all => Span::since(everything),
+            Some(until) => Span {
+                from: until - OVERLAP,
+                most: TAIL_MOST,
+            },
+            None => Span::since(now - FIRST_LOOK),
         };
-        let report = run(&self.shell, from).await?;
+        let report = run(&self.shell, span).await?;
         if report.republished > 0 && !all {
             // Who lost the end may have lost more.
-            run(&self.shell, everything).await?;
+            run(&self.shell, Span::since(everything)).await?;
         }
         if all {
             self.compared_all = now;
@@ -280,4 +379,29 @@ fn connects(shell: &Shell) -> u64 {
     statistics
         .connects
         .load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_taken_down_once_and_only_in_its_range() {
+        let mut numbers = Numbers::of(&(100..=300));
+        for number in [100, 163, 164, 300] {
+            assert!(!numbers.contains(number), "{number}");
+            assert!(
+                numbers.insert(number) && !numbers.insert(number),
+                "{number}"
+            );
+            assert!(numbers.contains(number), "{number}");
+        }
+        for number in [0, 99, 1_000] {
+            assert!(
+                !numbers.insert(number) && !numbers.contains(number),
+                "{number}"
+            );
+        }
+        assert!(!Numbers::of(&(1..=0)).insert(1));
+    }
 }

@@ -1,6 +1,8 @@
 //! The outbox: events are written in the transaction that decided them, and published
 //! after its commit (R7). Rows stay, so that what a broker lost can be said again.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use events::{Envelope, EventId, OrderId, catalog};
 use sea_orm::{DbBackend, QueryResult};
@@ -189,21 +191,76 @@ pub(crate) async fn take_up(tx: &Tx, event: Uuid) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Published rows that were decided in a span of time, by number.
-pub(crate) async fn published(
+/// The numbers of the rows that were decided from a time on, of these the newest so many at
+/// most; empty when there are none. Numbers are taken at the commit and times before it, so
+/// rows that were decided within a transaction's time of each other may be on either side.
+pub(crate) async fn numbers_since(
     database: &Database,
     from: i64,
+    most: i64,
+) -> Result<RangeInclusive<i64>, Fault> {
+    let sql = "SELECT coalesce(min(pseq), 1) AS first, coalesce(max(pseq), 0) AS last FROM outbox";
+    let rows = database.query(sql, vec![]).await?;
+    let row = rows
+        .first()
+        .ok_or(Fault::Permanent("no numbers".to_owned()))?;
+    let (first, last): (i64, i64) = (row.try_get("", "first")?, row.try_get("", "last")?);
+    let (mut low, mut high) = (first.max(last - most.min(last) + 1), last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let sql = "SELECT decided_at FROM outbox WHERE pseq >= $1 ORDER BY pseq LIMIT 1";
+        let rows = database.query(sql, vec![middle.into()]).await?;
+        let decided_at = rows.first().map(|row| row.try_get::<i64>("", "decided_at"));
+        match decided_at.transpose()? {
+            Some(decided_at) if decided_at < from => low = middle + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low..=last)
+}
+
+/// Where the stream has the first of the rows from a number on; 0 when that is not known of
+/// one of them. Without such rows, what follows on the newest row that is published.
+pub(crate) async fn stands_from(database: &Database, number: i64) -> Result<u64, Fault> {
+    let sql = "SELECT coalesce(
+                   (SELECT min(stream_sequence) FROM published WHERE pseq >= $1),
+                   (SELECT stream_sequence + 1 FROM published ORDER BY pseq DESC LIMIT 1),
+                   1) AS first";
+    let rows = database.query(sql, vec![number.into()]).await?;
+    let first = rows.first().map(|row| row.try_get::<i64>("", "first"));
+    Ok(u64::try_from(first.transpose()?.unwrap_or(1)).unwrap_or(0))
+}
+
+/// The numbers of rows that were published by a time, the first so many of a range.
+pub(crate) async fn published(
+    database: &Database,
+    numbers: &RangeInclusive<i64>,
     until: i64,
-    after_pseq: i64,
     limit: i64,
+) -> Result<Vec<i64>, Fault> {
+    let sql = "SELECT pseq FROM published WHERE pseq BETWEEN $1 AND $2 AND published_at <= $3
+               ORDER BY pseq LIMIT $4";
+    let (first, last) = (*numbers.start(), *numbers.end());
+    let values = vec![first.into(), last.into(), until.into(), limit.into()];
+    let rows = database.query(sql, values).await?;
+    rows.iter()
+        .map(|row| Ok(row.try_get("", "pseq")?))
+        .collect()
+}
+
+/// Rows by their numbers.
+pub(crate) async fn numbered(
+    database: &Database,
+    numbers: &[i64],
 ) -> Result<Vec<Committed>, Fault> {
-    let sql = format!(
-        "SELECT {SELECTED} FROM outbox JOIN published USING (pseq)
-         WHERE published_at <= $3 AND decided_at >= $1 AND pseq > $2
-         ORDER BY pseq LIMIT $4"
-    );
-    let values = vec![from.into(), after_pseq.into(), until.into(), limit.into()];
-    let rows = database.query(&sql, values).await?;
+    let mut wanted = Rows::of(&[("number", Column::Int)]);
+    for number in numbers {
+        wanted.push([(*number).into()]);
+    }
+    let sql =
+        format!("SELECT {SELECTED} FROM outbox WHERE pseq IN (SELECT number FROM v) ORDER BY pseq");
+    let tx = database.begin().await?;
+    let rows = tx.fetch(wanted, &sql, vec![]).await?;
     rows.iter().map(read).collect()
 }
 

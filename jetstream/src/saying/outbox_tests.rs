@@ -110,3 +110,41 @@ async fn in_an_outage_few_rows_are_late_and_all_are_found() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_compared_begins_at_a_time_or_with_the_newest() {
+    on_each_database(&SERVICE, async |database| {
+        let since = async |from, most| {
+            let numbers = numbers_since(database, from, most).await;
+            numbers.expect("read").into_inner()
+        };
+        let nothing = since(0, i64::MAX).await;
+        assert_eq!(nothing, (1, 0), "nothing was said");
+        assert_eq!(stands_from(database, 1).await.expect("read"), 1);
+
+        // The first ones have been pruned.
+        say(database, 40..=140).await;
+        assert_eq!(since(0, i64::MAX).await, (40, 140));
+        assert_eq!(since(77, i64::MAX).await, (77, 140));
+        assert_eq!(since(77, 10).await, (131, 140), "only the newest");
+        assert_eq!(since(77, 1_000).await, (77, 140));
+        assert_eq!(since(141, 10).await, (141, 140), "all are older");
+
+        let stored: Vec<_> = (40..=130).map(|pseq| (pseq, 1_000 - pseq as u64)).collect();
+        mark(database, &stored).await.expect("marked");
+        let from = async |number| stands_from(database, number).await.expect("read");
+        assert_eq!(from(40).await, 870, "the first in the stream");
+        assert_eq!(from(120).await, 870);
+        assert_eq!(from(131).await, 871, "what follows on the newest");
+        let first = published(database, &(50..=140), i64::MAX, 3).await;
+        assert_eq!(first.expect("read"), [50, 51, 52]);
+        let last = published(database, &(129..=140), i64::MAX, 9).await;
+        assert_eq!(last.expect("read"), [129, 130]);
+        let before = published(database, &(50..=140), 0, 3).await;
+        assert!(before.expect("read").is_empty(), "not by then");
+        let rows = numbered(database, &[60, 135, 999]).await.expect("read");
+        let rows: Vec<_> = rows.iter().map(|row| row.envelope.pseq).collect();
+        assert_eq!(rows, [60, 135]);
+    })
+    .await;
+}

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::fault::Fault;
+use crate::stream::reader::Start;
 
 const PAGE: u64 = 500;
 const AT_ONCE: usize = 64;
@@ -99,6 +100,39 @@ pub async fn scan(
     scan_telling(broker, filter, from, each, |_, _| ()).await
 }
 
+/// Events whose subjects match a filter, page by page to the end of the stream.
+pub(crate) struct Pages<'a> {
+    broker: &'a jetstream::Context,
+    filter: &'a str,
+    // None: the end was reached.
+    position: Option<Value>,
+}
+
+impl<'a> Pages<'a> {
+    /// From a place on.
+    pub(crate) fn from(broker: &'a jetstream::Context, filter: &'a str, start: Start) -> Self {
+        Self {
+            broker,
+            filter,
+            position: Some(start.position()),
+        }
+    }
+
+    /// The next page; nothing after the last. A page without an event of ours is empty.
+    ///
+    /// # Errors
+    /// When the broker is away.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Recorded>>, Fault> {
+        let Some(mut position) = self.position.take() else {
+            return Ok(None);
+        };
+        position["next_by_subj"] = self.filter.into();
+        let page = read_page(self.broker, position).await?;
+        self.position = page.next.map(|sequence| json!({ "seq": sequence }));
+        Ok(Some(page.events))
+    }
+}
+
 async fn scan_telling(
     broker: &jetstream::Context,
     filter: &str,
@@ -126,7 +160,8 @@ pub(crate) async fn at(
     broker: &jetstream::Context,
     sequence: u64,
 ) -> Result<Option<Recorded>, Fault> {
-    let mut page = read_page(broker, json!({ "seq": sequence, "next_by_subj": ">" })).await?;
+    let position = json!({ "seq": sequence, "next_by_subj": ">" });
+    let mut page = read_some(broker, position, 1).await?;
     let found = page.events.drain(..).next();
     Ok(found.filter(|event| event.stream_sequence == sequence))
 }

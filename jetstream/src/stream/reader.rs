@@ -35,6 +35,16 @@ pub enum Start {
     Time(i64),
 }
 
+impl Start {
+    /// In the words of a direct get.
+    pub(crate) fn position(self) -> Value {
+        match self {
+            Self::Sequence(sequence) => json!({ "seq": sequence.max(1) }),
+            Self::Time(time) => json!({ "start_time": clock::rfc3339(time.max(0)) }),
+        }
+    }
+}
+
 /// A message of the stream, as it is stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -102,10 +112,7 @@ impl Source {
     }
 
     async fn read(&self, start: Start) -> Result<(), Fault> {
-        let mut position = match start {
-            Start::Sequence(sequence) => json!({ "seq": sequence.max(1) }),
-            Start::Time(time) => json!({ "start_time": clock::rfc3339(time.max(0)) }),
-        };
+        let mut position = start.position();
         loop {
             let batch = self.batch(position).await?;
             let Some(next) = batch.next else {

@@ -8,6 +8,7 @@ use jetstream::{Problem, telemetry};
 use super::Api;
 use super::view::{self, OrderView};
 use crate::canceling::{Cancel, NotCanceled};
+use crate::domain;
 
 pub(super) async fn cancel(
     reader: Reader,
@@ -34,7 +35,12 @@ fn problem(why: &NotCanceled) -> Problem {
         NotCanceled::TooLate(order) => order,
     };
     let state = order.state.name();
-    let detail = format!("the order is {state} and cannot be canceled any more");
+    let detail = match order.state {
+        domain::State::Confirmed => {
+            "the order is confirmed, and its time to be canceled is over".to_owned()
+        }
+        _ => format!("the order is {state} already: there is nothing left to cancel"),
+    };
     Problem::conflict("TOO_LATE_TO_CANCEL", detail)
         .with("state", state)
         .with("order_status", view::status(order))
