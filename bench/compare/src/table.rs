@@ -33,8 +33,9 @@ pub(crate) fn number(value: Option<f64>) -> String {
         None => "–".to_owned(),
         Some(value) if value >= 1000.0 => {
             let whole = format!("{value:.0}");
-            let (front, back) = whole.split_at(whole.len() - 3);
-            format!("{front},{back}")
+            let groups = whole.as_bytes().rchunks(3).rev();
+            let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
+            groups.join(",")
         }
         Some(value) if value >= 100.0 => format!("{value:.0}"),
         Some(value) if value >= 10.0 => format!("{value:.1}"),
@@ -50,6 +51,7 @@ mod tests {
     fn numbers_have_the_digits_that_matter() {
         let shown = [12_345.6, 1000.0, 123.4, 12.34, 1.234, 0.0].map(|n| number(Some(n)));
         assert_eq!(shown, ["12,346", "1,000", "123", "12.3", "1.23", "0.00"]);
+        assert_eq!(number(Some(1_234_567.0)), "1,234,567");
         assert_eq!(number(None), "–");
     }
 
