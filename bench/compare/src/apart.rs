@@ -21,7 +21,9 @@ pub(crate) fn runs(all: &All, folder: &Path, rounds: u32) -> Outcome<Runs> {
         for (in_flight, reports) in &mut found {
             eprintln!("five processes, {in_flight} in flight");
             let orders = if all.quick { 3_000 } else { 24_000 };
-            let load = flags(&format!("--in-flight {in_flight} --orders {orders} --apart"));
+            let load = flags(&format!(
+                "--in-flight {in_flight} --orders {orders} --apart"
+            ));
             reports.push(ours(all, &folder.join("load"), true, &load)?);
         }
     }
@@ -31,7 +33,10 @@ pub(crate) fn runs(all: &All, folder: &Path, rounds: u32) -> Outcome<Runs> {
 /// The memory of the largest service.
 pub(crate) fn wanted(found: &[(u32, Vec<Value>)]) -> Target {
     let memory = |service| median(&found.last()?.1, &format!("memory_mb/{service}"));
-    let largest = SERVICES.into_iter().filter_map(memory).max_by(f64::total_cmp);
+    let largest = SERVICES
+        .into_iter()
+        .filter_map(memory)
+        .max_by(f64::total_cmp);
     Target::new(
         "memory of the largest service, 1,024 in flight",
         "MB",
@@ -41,7 +46,13 @@ pub(crate) fn wanted(found: &[(u32, Vec<Value>)]) -> Target {
 }
 
 pub(crate) fn table(found: &[(u32, Vec<Value>)]) -> String {
-    let mut heads = vec!["in flight", "orders/s", "p50 ms", "p99 ms", "CPU ms per order"];
+    let mut heads = vec![
+        "in flight",
+        "orders/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms per order",
+    ];
     heads.extend(["order MB", "stock MB", "point MB", "coupon MB", "cart MB"]);
     let mut table = Table::new(&heads);
     for (load, runs) in found {

@@ -63,34 +63,16 @@ impl Report {
     }
 }
 
-/// Which of this service's events are compared.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
-    /// Those that were decided from this time on, in milliseconds since the Unix epoch.
-    pub(crate) from: i64,
-    /// Of these, the newest so many at most.
-    pub(crate) most: i64,
-}
-
-impl Span {
-    /// All that was decided from a time on.
-    pub(crate) fn since(from: i64) -> Self {
-        Self {
-            from,
-            most: i64::MAX,
-        }
-    }
-}
-
-/// Compares outbox and stream, says again what is missing, and fences the service if its
-/// database was set back. However much there is, it needs a bit of memory for each event.
-pub(crate) async fn run(shell: &Shell, span: Span) -> Result<Report, Fault> {
+/// Compares what was decided from a time on (milliseconds since the Unix epoch), says
+/// again what is missing, and fences the service if its database was set back. However much
+/// there is, it needs a bit of memory for each event.
+pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
     let database = shell.database();
     // What is marked as published by now stands in the stream when it is read.
     let until = database.clock().now();
-    let numbers = outbox::numbers_since(database, span.from, span.most).await?;
+    let numbers = outbox::numbers_since(database, from).await?;
     let start = match outbox::stands_from(database, *numbers.start()).await? {
-        0 => Start::Time(span.from - CLOCK_DIFFERENCE),
+        0 => Start::Time(from - CLOCK_DIFFERENCE),
         sequence => Start::Sequence(sequence),
     };
     let mut report = Report::default();
@@ -271,10 +253,6 @@ async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result
 /// stream still keeps is compared.
 const FIRST_LOOK: i64 = 10 * 60 * 1000;
 const TAIL_EVERY: i64 = 60 * 1000;
-/// What a store that was set back has lost is always the end, so that is what is looked at
-/// while nothing else gives reason. To read back all that a busy service says would cost
-/// about as much as to say it.
-const TAIL_MOST: i64 = 5_000;
 const ALL_EVERY: i64 = 24 * 60 * 60 * 1000;
 
 /// What makes the service compare with the stream.
@@ -301,7 +279,7 @@ impl Watch {
     }
 
     /// Compares at the start, after every reconnect, when the broker's numbers fall back,
-    /// every minute the newest, and every day everything.
+    /// every minute what is new, and every day everything.
     pub(crate) async fn run(mut self) {
         let stop = self.shell.stopping();
         let mut pause = Pause::default();
@@ -330,18 +308,15 @@ impl Watch {
         let now = self.shell.database().clock().now();
         let everything = now - clock::millis(self.shell.settings().stream_max_age) + OVERLAP;
         let all = now - self.compared_all > ALL_EVERY;
-        let span = match self.compared_until {
-            _ if all => Span::since(everything),
-            Some(until) => Span {
-                from: until - OVERLAP,
-                most: TAIL_MOST,
-            },
-            None => Span::since(now - FIRST_LOOK),
+        let from = match self.compared_until {
+            _ if all => everything,
+            Some(until) => until - OVERLAP,
+            None => now - FIRST_LOOK,
         };
-        let report = run(&self.shell, span).await?;
+        let report = run(&self.shell, from).await?;
         if report.republished > 0 && !all {
             // Who lost the end may have lost more.
-            run(&self.shell, Span::since(everything)).await?;
+            run(&self.shell, everything).await?;
         }
         if all {
             self.compared_all = now;

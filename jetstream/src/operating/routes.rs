@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::hearing::dead_letter::{self, DeadLetter, Resolution};
 use crate::http::{Body, Id, Number, Operator, Problem, Query, Routes, Text, doc};
 use crate::losses::fence;
-use crate::losses::reconcile::{self, Span};
+use crate::losses::reconcile;
 use crate::operating::views::{
     Decided, Discarded, Inside, Internals, Letter, Letters, Lifted, Reconciled, Redriven,
     SaidEvents, ServiceInternals, WholeLetter, Without,
@@ -244,7 +244,7 @@ async fn reconcile_now(
             None => clock::millis(shell.settings().stream_max_age),
         };
         let from = shell.database().clock().now() - age;
-        let mut report = reconcile::run(shell, Span::since(from)).await?.to_json();
+        let mut report = reconcile::run(shell, from).await?.to_json();
         report["service"] = shell.name().into();
         services.push(report);
     }

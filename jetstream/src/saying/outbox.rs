@@ -191,13 +191,11 @@ pub(crate) async fn take_up(tx: &Tx, event: Uuid) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The numbers of the rows that were decided from a time on, of these the newest so many at
-/// most; empty when there are none. Numbers are taken at the commit and times before it, so
+/// The numbers of the rows that were decided from a time on; empty when there are none. Numbers are taken at the commit and times before it, so
 /// rows that were decided within a transaction's time of each other may be on either side.
 pub(crate) async fn numbers_since(
     database: &Database,
     from: i64,
-    most: i64,
 ) -> Result<RangeInclusive<i64>, Fault> {
     let sql = "SELECT coalesce(min(pseq), 1) AS first, coalesce(max(pseq), 0) AS last FROM outbox";
     let rows = database.query(sql, vec![]).await?;
@@ -205,7 +203,7 @@ pub(crate) async fn numbers_since(
         .first()
         .ok_or(Fault::Permanent("no numbers".to_owned()))?;
     let (first, last): (i64, i64) = (row.try_get("", "first")?, row.try_get("", "last")?);
-    let (mut low, mut high) = (first.max(last - most.min(last) + 1), last + 1);
+    let (mut low, mut high) = (first, last + 1);
     while low < high {
         let middle = low + (high - low) / 2;
         let sql = "SELECT decided_at FROM outbox WHERE pseq >= $1 ORDER BY pseq LIMIT 1";
