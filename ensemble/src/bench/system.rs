@@ -70,6 +70,9 @@ impl System {
             slow_steps: args.slow_steps,
             folder: folder.to_owned(),
         };
+        if args.apart {
+            system.provision()?;
+        }
         for _ in 0..args.instances {
             let instance = system.instance()?;
             system.instances.push(instance);
@@ -105,20 +108,17 @@ impl System {
     /// Starts a process with these services, or with all, and waits until it serves.
     fn process(&self, name: &'static str, only: &[&str]) -> Result<Process, String> {
         let cannot = |error: std::io::Error| format!("cannot start the services: {error}");
-        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
         let log = self.folder.join("services.log");
         let log = File::options()
             .create(true)
             .append(true)
             .open(log)
             .map_err(cannot)?;
-        without_settings(&mut command);
+        let mut command = Self::command("up")?;
         command
             .env("ENSEMBLE_SLOW_STEPS", self.slow_steps.to_string())
-            .arg("up")
             .args(&self.flags)
             .args(only.iter().map(|service| format!("--services={service}")))
-            .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(cannot)?)
             .stderr(log);
         // Ctrl-C is for the bench alone, which ends them.
@@ -189,22 +189,34 @@ impl System {
 
     /// Holds all databases and the stream to what must be true, as `ensemble check` does.
     pub(super) fn check(&self) -> Result<(), String> {
-        let cannot = |error: std::io::Error| format!("cannot run the check: {error}");
-        let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+        let mut check = Self::command("check")?;
+        check.arg("--data-dir").arg(&self.folder);
+        check.args(self.flag("--database-url"));
+        done(check).map_err(|said| format!("the system is not as it must be:\n{said}"))
+    }
+
+    /// Creates the stream and the consumers, which services that run by themselves do not.
+    fn provision(&self) -> Result<(), String> {
+        let mut provision = Self::command("provision")?;
+        provision.args(["--nats-url", self.broker.url()]);
+        provision.args(self.flag("--flows"));
+        done(provision).map_err(|said| format!("the broker cannot be provisioned:\n{said}"))
+    }
+
+    /// Another command of this program, with no other settings than what it is given.
+    fn command(name: &str) -> Result<Command, String> {
+        let program = std::env::current_exe();
+        let mut command =
+            Command::new(program.map_err(|error| format!("cannot run `{name}`: {error}"))?);
         without_settings(&mut command);
-        command.arg("check").arg("--data-dir").arg(&self.folder);
-        if let Some(at) = self.flags.iter().position(|flag| flag == "--database-url") {
-            command.args(self.flags.iter().skip(at).take(2));
-        }
-        let output = command.stdin(Stdio::null()).output().map_err(cannot)?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!(
-                "the system is not as it must be:\n{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            )),
-        }
+        command.arg(name).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// A flag of the services with its value, if they have it.
+    fn flag(&self, name: &str) -> &[String] {
+        let at = self.flags.iter().position(|flag| flag == name);
+        at.map_or(&[], |at| &self.flags[at..at + 2])
     }
 
     /// Where the instances are.
@@ -230,6 +242,19 @@ impl System {
         all.extend(processes.map(|p| Watched::alone(p.name, p.child.id())));
         all.push(Watched::alone("load", std::process::id()));
         all
+    }
+}
+
+/// Runs a command to its end; what it said when it failed.
+fn done(mut command: Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )),
     }
 }
 
