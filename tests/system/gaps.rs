@@ -2,11 +2,14 @@
 
 use async_nats::jetstream::stream::Stream;
 use events::catalog;
+use futures::TryStreamExt as _;
 use integration_tests::{Backend, World};
 use jetstream::stream::reader::{Reader, Start};
 
 // More than what the reader asks for at once, so that a gap swallows whole batches.
 const WIDE: u64 = 10_000;
+// So many are read by a consumer, and the rest by direct gets.
+const MANY: u64 = 30_000;
 const KEPT: &str = "cart.changed";
 const GONE: &str = "cart.cleared";
 
@@ -56,7 +59,7 @@ async fn what_is_left_around_gaps_is_read_once_and_in_order() {
     let mut last = 0;
     for (subject, count) in [
         (GONE, 3),
-        (KEPT, 5_000),
+        (KEPT, MANY),
         (GONE, WIDE),
         (KEPT, 1),
         (GONE, WIDE),
@@ -77,9 +80,14 @@ async fn what_is_left_around_gaps_is_read_once_and_in_order() {
         stream.delete_message(sequence).await.expect("deleted");
         kept.retain(|kept| *kept != sequence);
     }
-    for from in [1, 4, 5_000, 8_000, 5_003 + WIDE, last] {
+    let gap = MANY + 3;
+    for from in [1, 4, 5_000, gap - 9_000, gap, gap + 3_000, gap + WIDE, last] {
         let expected: Vec<u64> = kept.iter().copied().filter(|s| *s >= from).collect();
         assert!(read(&world, from).await == expected, "from {from}");
     }
     assert!(read(&world, last + 1).await.is_empty());
+    let left: Vec<_> = stream.consumer_names().try_collect().await.expect("names");
+    let own = ensemble::SERVICES.map(|service| service.name);
+    let strange = |name: &&String| !own.contains(&name.as_str());
+    assert_eq!(left.iter().find(strange), None, "no consumer is left");
 }

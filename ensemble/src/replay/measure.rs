@@ -25,7 +25,7 @@ impl Pace {
     }
 }
 
-/// What replay is held to: readers that may what it may, and one that may more.
+/// What replay is held to.
 const BARE: [(Bare, &str, &str); 3] = [
     (Bare::DirectGet, "direct_get", "a bare reader by direct get"),
     (
@@ -36,7 +36,7 @@ const BARE: [(Bare, &str, &str); 3] = [
     (
         Bare::Consumer,
         "consumer",
-        "a bare reader by an ordered consumer, which needs the right to create one",
+        "a bare reader by an ordered consumer",
     ),
 ];
 
