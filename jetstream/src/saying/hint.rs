@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::connection::State;
+use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks::Tasks;
@@ -86,29 +86,62 @@ impl Intended {
     }
 }
 
-/// Hears hints until it is stopped. While the broker is away, they are lost.
+/// What is heard of hints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// From now on they are heard; those before were not.
+    Begins,
+    /// A hint, by its subject.
+    Hint(&'a str),
+}
+
+/// Hears hints while somebody wants them, until it is stopped: each costs broker and service
+/// something, whoever waits. While the broker is away, they are lost.
 pub(crate) async fn listen(
     client: Client,
     pattern: String,
     stop: CancellationToken,
-    heard: impl Fn(&str) + Send + Sync,
+    mut wanted: watch::Receiver<bool>,
+    heard: impl Fn(Heard<'_>) + Send + Sync,
 ) {
-    while !stop.is_cancelled() {
-        match client.subscribe(pattern.clone()).await {
-            Ok(mut hints) => loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    hint = hints.next() => match hint {
-                        Some(hint) => heard(hint.subject.as_str()),
-                        None => break,
-                    },
+    let listening = async {
+        while wanted.wait_for(|wanted| *wanted).await.is_ok() {
+            match client.subscribe(pattern.clone()).await {
+                Ok(hints) => hear(&client, hints, &mut wanted, &heard).await,
+                Err(error) => {
+                    tracing::warn!(%error, pattern, "hints cannot be heard");
+                    tokio::time::sleep(LISTEN_AGAIN).await;
                 }
-            },
-            Err(error) => tracing::warn!(%error, pattern, "hints cannot be heard"),
+            }
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(LISTEN_AGAIN) => {}
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = listening => {}
+    }
+}
+
+/// Hears a subscription until nobody wants it, or it ends.
+async fn hear(
+    client: &Client,
+    mut hints: Subscriber,
+    wanted: &mut watch::Receiver<bool>,
+    heard: &impl Fn(Heard<'_>),
+) {
+    // The broker knows of the subscription when it has answered.
+    let _ = client.flush().await;
+    heard(Heard::Begins);
+    let unwanted = async { drop(wanted.wait_for(|wanted| !wanted).await) };
+    let mut unwanted = std::pin::pin!(unwanted);
+    loop {
+        let hint = tokio::select! {
+            () = &mut unwanted => return,
+            hint = hints.next() => hint,
+        };
+        match hint {
+            Some(hint) => heard(Heard::Hint(hint.subject.as_str())),
+            // The connection is closed.
+            None => return tokio::time::sleep(LISTEN_AGAIN).await,
         }
     }
 }

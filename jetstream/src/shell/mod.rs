@@ -16,7 +16,7 @@ use async_nats::connection::State;
 use async_nats::jetstream::consumer::pull;
 use events::{EventId, catalog};
 use futures::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, Tx};
@@ -27,7 +27,7 @@ use crate::hearing::batch::Work;
 use crate::http::auth::Authenticator;
 use crate::http::intake::{Commands, Intake};
 use crate::losses::fence::Fence;
-use crate::saying::hint;
+use crate::saying::hint::{self, Heard};
 use crate::saying::outbox::{self, Committed};
 use crate::saying::relay::Relay;
 use crate::shell::settings::Settings;
@@ -199,10 +199,16 @@ impl Shell {
         Intake::start(self, commands)
     }
 
-    /// Calls a function for each hint whose subject matches a pattern. Hints may be lost.
-    pub fn on_hint(&self, pattern: &str, heard: impl Fn(&str) + Send + Sync + 'static) {
+    /// Calls a function for each hint whose subject matches a pattern, while they are wanted.
+    /// Hints may be lost.
+    pub fn on_hint(
+        &self,
+        pattern: &str,
+        wanted: watch::Receiver<bool>,
+        heard: impl Fn(Heard<'_>) + Send + Sync + 'static,
+    ) {
         let client = self.0.broker.client();
-        let listen = hint::listen(client, pattern.to_owned(), self.stopping(), heard);
+        let listen = hint::listen(client, pattern.to_owned(), self.stopping(), wanted, heard);
         self.spawn("hints", listen);
     }
 

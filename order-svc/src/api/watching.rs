@@ -1,8 +1,9 @@
 //! Watching orders: whoever waits for a change of one is told the newest state.
 //!
-//! One subscription hears the hints of all orders, and one task reads those that changed,
-//! together: waiting costs the database one statement for each round of changes, whatever
-//! the number of those who wait. As hints may be lost, all are looked at every 2 seconds.
+//! While somebody waits, one subscription hears the hints of all orders, and one task reads
+//! those that changed, together: waiting costs the database one statement for each round of
+//! changes, whatever the number of those who wait. As hints may be lost, all are looked at
+//! every 2 seconds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use events::{OrderId, UserId};
+use jetstream::saying::hint::Heard;
 use jetstream::{Fault, Problem, Shell};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +49,8 @@ type Newest = Option<Arc<Snapshot>>;
 struct Waiting {
     watched: Mutex<Watched>,
     wake: Notify,
+    // Whether anybody waits, so that hints are heard.
+    anybody: watch::Sender<bool>,
     closing: CancellationToken,
 }
 
@@ -140,6 +144,8 @@ impl Waiting {
         watched.admit(user, per_user)?;
         let newest = watched.orders.entry(id);
         let newest = newest.or_insert_with(|| watch::Sender::new(None));
+        self.anybody
+            .send_if_modified(|anybody| !std::mem::replace(anybody, true));
         Ok(Watch {
             newest: newest.subscribe(),
             waiting: self.clone(),
@@ -155,6 +161,21 @@ impl Waiting {
         if watched.orders.contains_key(&id) && watched.hinted.insert(id) {
             self.wake.notify_one();
         }
+    }
+
+    /// Has all orders looked at: hints at them may have been lost.
+    fn hint_at_all(&self) {
+        let mut watched = self.watched();
+        watched.hinted = watched.orders.keys().copied().collect();
+        self.wake.notify_one();
+    }
+
+    /// Ends listening when nobody waits any more.
+    fn rest(&self) {
+        let watched = self.watched();
+        let nobody = watched.orders.is_empty();
+        self.anybody
+            .send_if_modified(|anybody| nobody && std::mem::replace(anybody, false));
     }
 
     fn tell(&self, snapshot: Snapshot) {
@@ -183,7 +204,11 @@ impl Watching {
             shell: shell.clone(),
             waiting: waiting.clone(),
         };
-        shell.on_hint(&format!("{HINTS}*"), move |subject| waiting.hint(subject));
+        let anybody = waiting.anybody.subscribe();
+        shell.on_hint(&format!("{HINTS}*"), anybody, move |heard| match heard {
+            Heard::Begins => waiting.hint_at_all(),
+            Heard::Hint(subject) => waiting.hint(subject),
+        });
         shell.spawn("watching", watching.clone().run());
         watching
     }
@@ -206,7 +231,10 @@ impl Watching {
             let seen = tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.waiting.wake.notified() => self.waiting.watched().take_hinted(),
-                _ = again.tick() => self.waiting.watched().all(),
+                _ = again.tick() => {
+                    self.waiting.rest();
+                    self.waiting.watched().all()
+                }
             };
             for some in seen.chunks(AT_ONCE) {
                 if let Err(fault) = self.look(some).await {
