@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use futures::future::join_all;
 use integration_tests::{Backend, World, eventually};
 use jetstream::stream::broker::PullConfig;
+use jetstream::stream::topology::INSTANCES;
 
 const PRODUCTS: usize = 900;
 
@@ -31,7 +32,12 @@ async fn at_once(world: &World) -> usize {
         .await
         .expect("a consumer");
     // What there is, without waiting for more.
-    let fetched = consumer.fetch().max_messages(PRODUCTS).messages().await;
+    let fetched = consumer
+        .fetch()
+        .group(INSTANCES)
+        .max_messages(PRODUCTS)
+        .messages()
+        .await;
     let messages: Vec<_> = fetched.expect("pulled").collect().await;
     let mut seen = BTreeSet::new();
     for message in messages {

@@ -5,6 +5,7 @@ use events::catalog;
 use futures::StreamExt as _;
 use integration_tests::World;
 use jetstream::stream::broker::PullConfig;
+use jetstream::stream::topology::INSTANCES;
 
 /// The next events of services that are not running. The broker delivers each of them
 /// again when it is let through, or when it is not kept for `ack_wait`.
@@ -19,7 +20,12 @@ impl HeldBack {
             .get_consumer_from_stream::<PullConfig, _, _>(service, catalog::STREAM)
             .await
             .expect("a consumer");
-        let fetched = consumer.fetch().max_messages(1).messages().await;
+        let fetched = consumer
+            .fetch()
+            .group(INSTANCES)
+            .max_messages(1)
+            .messages()
+            .await;
         let message = fetched.expect("pulled").next().await;
         let message = message.expect("an event waits").expect("pulled");
         assert_eq!(message.subject.as_str(), subject);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use async_nats::Message;
 use async_nats::jetstream::AckKind;
-use async_nats::{Client, Message};
 use events::step::Route;
 use events::{Envelope, catalog};
 use tokio::time::Instant;
@@ -16,11 +16,13 @@ use crate::clock;
 use crate::event::Delivery;
 use crate::failpoint::{self, Point};
 use crate::fault::Fault;
+use crate::hearing::backlog::Backlog;
 use crate::hearing::batch::{Item, Work};
 use crate::hearing::dead_letter::{self, DeadLetter, Origin};
 use crate::hearing::pull::{Pull, answer, place};
 use crate::operating::metrics::Meters;
 use crate::saying::relay::{Relay, TURN};
+use crate::stream::broker::Context;
 use crate::telemetry;
 
 // What is handled well inside `ack_wait`, and fills a transaction.
@@ -44,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A service's durable consumer.
 #[derive(Clone)]
 pub(crate) struct Consumer {
-    pub(crate) client: Client,
+    pub(crate) broker: Context,
     pub(crate) work: Arc<Work>,
     pub(crate) relay: Relay,
     // The time of the last event that was handled.
@@ -63,7 +65,7 @@ impl Consumer {
     pub(crate) async fn run(self) {
         let mut pause = Pause::default();
         while !self.stop.is_cancelled() {
-            let pulling = Pull::start(self.client.clone(), &self.work.consumer).await;
+            let pulling = Pull::start(self.broker.client(), &self.work.consumer).await;
             let ended = match pulling {
                 Ok(mut pull) => {
                     let (ended, heard) = self.consume(&mut pull).await;
@@ -92,21 +94,29 @@ impl Consumer {
     /// more: how it ended, and whether there were any.
     async fn consume(&self, pull: &mut Pull) -> (Result<(), String>, bool) {
         let (mut previous, mut took) = (0, Duration::ZERO);
+        let mut backlog = Backlog::of(&self.work.consumer, self.broker.clone());
         loop {
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return (Ok(()), previous > 0),
                 first = pull.next() => first,
             };
+            let most = backlog.most(BATCH);
             let batch = match first {
-                Ok(first) if previous < LINGER_FROM => gather(pull, first, None).await,
-                Ok(first) => gather(pull, first, Some(took)).await,
+                Ok(first) if previous < LINGER_FROM => gather(pull, first, None, most).await,
+                Ok(first) => gather(pull, first, Some(took), most).await,
                 Err(error) => return (Err(error), previous > 0),
             };
             previous = batch.len();
+            let behind = batch.last().map_or(0, |last| place(last).pending);
             let begun = Instant::now();
             self.handle(batch).await;
             took = begun.elapsed();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {}
+                () = backlog.yielding(previous, behind) => {}
+            }
         }
     }
 
@@ -117,7 +127,7 @@ impl Consumer {
         for message in messages {
             let deliveries = || place(&message).deliveries;
             if let Some(kind) = failpoint::instead(&message.subject, deliveries) {
-                answer(&self.client, &message, kind).await;
+                answer(&self.broker.client(), &message, kind).await;
                 continue;
             }
             match self.read(&message) {
@@ -177,7 +187,7 @@ impl Consumer {
                     "an event could not be handled; it is tried again"
                 );
                 let again = AckKind::Nak(Some(jittered(pause)));
-                answer(&self.client, &message, again).await;
+                answer(&self.broker.client(), &message, again).await;
             }
             None => {
                 let attempts = times.unwrap_or(1);
@@ -320,7 +330,7 @@ impl Consumer {
             %fault, attempts,
             "an event could not be handled and is a dead letter now"
         );
-        answer(&self.client, &message, AckKind::Term).await;
+        answer(&self.broker.client(), &message, AckKind::Term).await;
     }
 
     async fn ack_all(&self, batch: &[Pulled]) {
@@ -337,7 +347,7 @@ impl Consumer {
     }
 
     async fn ack(&self, message: &Message) {
-        answer(&self.client, message, AckKind::Ack).await;
+        answer(&self.broker.client(), message, AckKind::Ack).await;
     }
 
     async fn keep(&self, letter: DeadLetter) -> Result<(), Fault> {
@@ -354,13 +364,18 @@ enum Outcome {
 }
 
 /// What has come, and under load what comes within a moment.
-async fn gather(pull: &mut Pull, first: Message, linger: Option<Duration>) -> Vec<Message> {
+async fn gather(
+    pull: &mut Pull,
+    first: Message,
+    linger: Option<Duration>,
+    most: usize,
+) -> Vec<Message> {
     let mut batch = vec![first];
-    take_ready(pull, &mut batch);
+    take_ready(pull, &mut batch, most);
     if let Some(linger) = linger {
-        let [least, most] = LINGER;
-        let end = Instant::now() + linger.clamp(least, most);
-        while batch.len() < BATCH {
+        let [least, longest] = LINGER;
+        let end = Instant::now() + linger.clamp(least, longest);
+        while batch.len() < most {
             match tokio::time::timeout_at(end, pull.next()).await {
                 Ok(Ok(message)) => batch.push(message),
                 _ => break,
@@ -370,8 +385,8 @@ async fn gather(pull: &mut Pull, first: Message, linger: Option<Duration>) -> Ve
     batch
 }
 
-fn take_ready(pull: &mut Pull, batch: &mut Vec<Message>) {
-    while batch.len() < BATCH {
+fn take_ready(pull: &mut Pull, batch: &mut Vec<Message>, most: usize) {
+    while batch.len() < most {
         match pull.ready() {
             Some(message) => batch.push(message),
             None => return,

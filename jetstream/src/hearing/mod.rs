@@ -1,6 +1,7 @@
 //! Hearing: what a service declares to listen to, and how a batch of events is handled,
 //! from the pull to the ack.
 
+pub(crate) mod backlog;
 pub(crate) mod batch;
 pub(crate) mod consumer;
 pub(crate) mod dead_letter;

@@ -3,6 +3,10 @@
 //! Pull requests and their answers are plain NATS messages (ADR-13), so one subscription
 //! takes what comes, and a message costs no more than that. The next request goes out
 //! while the messages of the last one still come in, so the broker never waits for it.
+//!
+//! One instance of a service is preferred, and others hear what it cannot take: large batches
+//! cost a fraction of small ones. Which it is, is drawn by lot for each consumer, so services
+//! prefer different machines.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +21,9 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::clock;
+use crate::stream::topology::INSTANCES;
+
 // Messages that are asked for at most; the ack clock of those that have come is running.
 const AHEAD: usize = 512;
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -28,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 // What was on its way when asking ended has come when nothing comes for this long.
 const SILENCE: Duration = Duration::from_millis(100);
 const LONGEST_END: Duration = Duration::from_secs(1);
+// The broker knows 0 to 9; the lowest is served first.
+const PRIORITIES: u8 = 10;
 
 /// A durable consumer that is pulled from.
 pub(crate) struct Pull {
@@ -37,6 +46,7 @@ pub(crate) struct Pull {
     subject: String,
     inbox: String,
     incoming: Subscriber,
+    priority: u8,
     // Messages that were asked for and have not been taken.
     asked: usize,
     heard: Instant,
@@ -57,6 +67,7 @@ impl Pull {
             subject: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{durable}", catalog::STREAM),
             inbox,
             incoming: incoming.map_err(|error| error.to_string())?,
+            priority: clock::new_id().as_bytes()[15] % PRIORITIES,
             asked: 0,
             heard: Instant::now(),
             look,
@@ -138,6 +149,8 @@ impl Pull {
             "batch": batch,
             "expires": EXPIRES.as_nanos() as u64,
             "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
+            "group": INSTANCES,
+            "priority": self.priority,
         });
         let (subject, inbox) = (self.subject.clone(), self.inbox.clone());
         let request = Bytes::from(request.to_string());
@@ -191,6 +204,8 @@ pub(crate) struct Place {
     pub(crate) deliveries: u64,
     /// Where it stands in the stream.
     pub(crate) sequence: u64,
+    /// How many the consumer has still to deliver.
+    pub(crate) pending: u64,
 }
 
 /// Where a message stands.
@@ -207,10 +222,17 @@ pub(crate) fn place(message: &Message) -> Place {
     };
     let mut tokens = tokens.skip(at);
     let mut number = || tokens.next().and_then(|token| token.parse().ok());
-    Place {
+    let mut place = Place {
         deliveries: number().unwrap_or(0),
         sequence: number().unwrap_or(0),
-    }
+        pending: 0,
+    };
+    // The consumer's own sequence and the time come before.
+    place.pending = tokens
+        .nth(2)
+        .and_then(|token| token.parse().ok())
+        .unwrap_or(0);
+    place
 }
 
 #[cfg(test)]
@@ -234,11 +256,12 @@ mod tests {
         let third = Place {
             deliveries: 3,
             sequence: 42,
+            pending: 9,
         };
         for (reply, expected) in [
-            ("$JS.ACK.EVENTS.order.3.42.7.1700000000000.0", third),
-            ("$JS.ACK._.h.EVENTS.order.3.42.7.1700000000000.0", third),
-            ("$JS.ACK._.h.EVENTS.order.3.42.7.1700000000000.0.x", third),
+            ("$JS.ACK.EVENTS.order.3.42.7.1700000000000.9", third),
+            ("$JS.ACK._.h.EVENTS.order.3.42.7.1700000000000.9", third),
+            ("$JS.ACK._.h.EVENTS.order.3.42.7.1700000000000.9.x", third),
             ("_INBOX.a", Place::default()),
         ] {
             assert_eq!(place(&message(reply)), expected, "{reply}");

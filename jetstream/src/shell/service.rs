@@ -134,7 +134,7 @@ impl Service {
         shell.spawn("reconciliation", watch.run());
         if !work.subscriptions.is_empty() {
             let consumer = Consumer {
-                client: broker.client(),
+                broker: broker.clone(),
                 work,
                 relay,
                 heard_until,

@@ -42,6 +42,8 @@ const OF_CONSUMER: &[&str] = &[
     "ack_wait",
     "max_deliver",
     "max_ack_pending",
+    "priority_policy",
+    "priority_groups",
 ];
 // In nanoseconds on the wire.
 const DURATIONS: &[&str] = &["max_age", "duplicate_window", "ack_wait"];

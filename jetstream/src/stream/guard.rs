@@ -213,7 +213,11 @@ mod tests {
             .get_consumer_from_stream("stock", catalog::STREAM)
             .await
             .expect("the consumer");
-        let messages = consumer.batch().max_messages(1).expires(EVERY);
+        let messages = consumer
+            .batch()
+            .group(topology::INSTANCES)
+            .max_messages(1)
+            .expires(EVERY);
         let heard = messages.messages().await.expect("asked").next().await;
         heard.expect("a message").expect("a message");
 

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use events::catalog::{self, STREAM};
 
+use crate::hearing::backlog;
 use crate::stream::broker;
 
 /// What a user may do.
@@ -58,6 +59,12 @@ impl Grant {
                 format!("$JS.ACK.*.*.{consumer}.>"),
                 format!("{READ}{STREAM}"),
             ])
+            // How far the others are, so that its backlog does not keep them waiting.
+            .publish(
+                backlog::looks_at(service)
+                    .into_iter()
+                    .map(|other| format!("$JS.API.CONSUMER.INFO.{STREAM}.{other}")),
+            )
             .publish(hints.iter().copied());
         grant
             .subscribe

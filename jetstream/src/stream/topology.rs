@@ -9,6 +9,11 @@ use async_nats::jetstream::{self, consumer, stream};
 use events::{Flow, Step, catalog, step};
 use futures::TryStreamExt as _;
 
+/// The group that the instances of a service pull in: the broker gives its messages to the
+/// pull with the lowest priority number (NATS ADR-42), and to others what that one has not
+/// asked for.
+pub const INSTANCES: &str = "instances";
+
 /// A service's durable consumer: what it hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerSpec {
@@ -50,6 +55,9 @@ impl ConsumerSpec {
             // A limit would park an event silently; dead letters are the application's.
             max_deliver: -1,
             max_ack_pending: 4096,
+            // Shared out one by one, messages would come to each instance in small batches.
+            priority_policy: consumer::PriorityPolicy::Prioritized,
+            priority_groups: vec![INSTANCES.to_owned()],
             ..consumer::pull::Config::default()
         }
     }
