@@ -91,6 +91,9 @@ fn classify(error: &sea_orm::sqlx::Error, text: String) -> Fault {
             Some(
                 "40001" | "40P01" | "23505" | "42P04" | "5" | "6" | "261" | "517" | "1555" | "2067",
             ) => Fault::Conflict(text),
+            // PostgreSQL: a division by zero, which is how the statement that writes the events
+            // says that it did not find a row as it was.
+            Some("22012") => Fault::Conflict("a row was changed meanwhile".to_owned()),
             Some(code) if is_away(code) => Fault::Away(text),
             _ => Fault::Unexpected(text),
         },

@@ -151,3 +151,42 @@ async fn a_database_that_is_set_back_is_fenced_until_a_person_has_looked() {
     );
     confirm_one(&world, &shop, "carol").await;
 }
+
+/// Under load a sample of what is new is looked at, and everything when one of them is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_among_many_events_is_said_again() {
+    const MANY: usize = 10_001;
+    let world = World::start(Backend::Sqlite).await;
+    world.operator().charge("alice", 1).await;
+    world.quiet().await;
+    let before = ids(&world).await.len();
+    let point = world.database("point");
+    let n = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}),
+             last AS (SELECT * FROM outbox ORDER BY pseq DESC LIMIT 1)"
+    );
+    // They were published where something else stands now.
+    for sql in [
+        format!(
+            "{n} INSERT INTO published (pseq, published_at, stream_sequence)
+             SELECT pseq + i, decided_at, 1 FROM last, n"
+        ),
+        format!(
+            "{n} INSERT INTO outbox (pseq, event_id, subject, aggregate, correlation, causation,
+                 traceparent, turn, decided_at, body)
+             SELECT pseq + i, randomblob(16), subject, aggregate, correlation, causation,
+                 traceparent, turn, decided_at, body FROM last, n"
+        ),
+        format!("UPDATE producer SET pseq = pseq + {MANY}"),
+    ] {
+        point.execute(&sql, vec![]).await.expect("written");
+    }
+    eventually("everything said again", async || {
+        match ids(&world).await.len() - before {
+            MANY => Ok(()),
+            n => Err(format!("{n} of {MANY}")),
+        }
+    })
+    .await;
+    world.end().await;
+}

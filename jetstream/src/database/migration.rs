@@ -9,6 +9,7 @@ pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(IdempotencyKeys),
         Box::new(Published),
         Box::new(Late),
+        Box::new(Compared),
     ]
 }
 
@@ -234,6 +235,30 @@ impl MigrationTrait for Late {
                 // late, and so is one that the broker had refused and is to take after all.
                 "ALTER TABLE outbox ADD COLUMN late BIGINT NOT NULL DEFAULT 0",
                 "CREATE INDEX outbox_late ON outbox (pseq) WHERE late = 1",
+            ],
+        )
+        .await
+    }
+}
+
+struct Compared;
+
+impl MigrationName for Compared {
+    fn name(&self) -> &'static str {
+        "m0005_compared"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Compared {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // Up to this number everything was compared with the stream, or was decided
+                // before this column came.
+                "ALTER TABLE relayed ADD COLUMN compared BIGINT NOT NULL DEFAULT 0",
+                "UPDATE relayed SET compared = up_to",
             ],
         )
         .await

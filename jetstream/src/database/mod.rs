@@ -12,6 +12,7 @@ mod together;
 pub use open::{DatabaseError, Location};
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
+use tokio::sync::OnceCell;
 
 use crate::clock::{self, Clock};
 use crate::database::bulk::Rows;
@@ -57,26 +59,28 @@ impl Database {
         &self.meters
     }
 
-    /// Begins a transaction that may write.
+    /// Begins a transaction that may write. On PostgreSQL it begins with its first statement,
+    /// and one whose only statement is the last is that statement: two round trips less.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn begin(&self) -> Result<Tx, Fault> {
-        let options = TransactionOptions {
-            // A deferred transaction that reads first and writes later fails under load.
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let began = Instant::now();
-        Ok(Tx {
-            began,
+        let tx = Tx {
+            began: Instant::now(),
             meters: self.meters.clone(),
             tally: Mutex::default(),
-            inner: self.writer.begin_with_options(options).await?,
+            writer: self.writer.clone(),
+            begun: OnceCell::new(),
+            ended: AtomicBool::new(false),
             now: self.clock.now(),
             hints: Intended::new(self.hints.clone()),
             together: Mutex::default(),
-        })
+        };
+        // SQLite has one writer, and a transaction waits for its turn here.
+        if tx.backend() != DbBackend::Postgres || is_off("R11") {
+            tx.inner().await?;
+        }
+        Ok(tx)
     }
 
     /// Begins a transaction at a time of the past: the clock of what is replayed.
@@ -180,7 +184,10 @@ impl Database {
 /// An open transaction. Whoever has it can read and write this service's tables, and
 /// nothing else: publishing is the runtime's, after the commit.
 pub struct Tx {
-    inner: DatabaseTransaction,
+    writer: DatabaseConnection,
+    begun: OnceCell<DatabaseTransaction>,
+    // It was one statement, which has committed.
+    ended: AtomicBool,
     now: i64,
     hints: Intended,
     began: Instant,
@@ -217,15 +224,24 @@ impl Tx {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection, for sea-orm's own queries.
-    #[must_use]
-    pub fn connection(&self) -> &DatabaseTransaction {
-        &self.inner
+    /// The transaction, begun.
+    async fn inner(&self) -> Result<&DatabaseTransaction, Fault> {
+        if self.ended.load(Ordering::Relaxed) {
+            let wrong = "a statement after the last one of its transaction";
+            return Err(Fault::Permanent(wrong.to_owned()));
+        }
+        let options = TransactionOptions {
+            // A deferred transaction that reads first and writes later fails under load.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let begin = || self.writer.begin_with_options(options);
+        Ok(self.begun.get_or_try_init(begin).await?)
     }
 
     /// Which database it is in.
     pub(crate) fn backend(&self) -> DbBackend {
-        self.inner.get_database_backend()
+        self.writer.get_database_backend()
     }
 
     /// The UUID that means none, as a literal: a partial index that goes by it is used.
@@ -252,8 +268,9 @@ impl Tx {
             return Ok(0);
         }
         self.write_now().await?;
-        let statement = rows.statement(self.inner.get_database_backend(), sql, extra);
-        Ok(self.inner.execute_raw(statement).await?.rows_affected())
+        let statement = rows.statement(self.backend(), sql, extra);
+        let done = self.inner().await?.execute_raw(statement).await?;
+        Ok(done.rows_affected())
     }
 
     /// As [`Tx::run`], and returns rows.
@@ -270,8 +287,8 @@ impl Tx {
             return Ok(vec![]);
         }
         self.write_now().await?;
-        let statement = rows.statement(self.inner.get_database_backend(), sql, extra);
-        Ok(self.inner.query_all_raw(statement).await?)
+        let statement = rows.statement(self.backend(), sql, extra);
+        Ok(self.inner().await?.query_all_raw(statement).await?)
     }
 
     /// Changes many rows, all of them; see [`Rows`]. On PostgreSQL it is done with the next
@@ -299,13 +316,14 @@ impl Tx {
         if together.is_empty() {
             return Ok(());
         }
-        let exact = self.inner.query_all_raw(together.alone()).await?;
+        let exact = self.inner().await?.query_all_raw(together.alone()).await?;
         all_written(!exact.is_empty())
     }
 
-    /// Runs a statement on PostgreSQL, and with it what is still to be written. `sql` begins
-    /// with the table `v`; see [`Together::before`] for `{exact}`.
-    pub(crate) async fn write_with(
+    /// Runs the last statement on PostgreSQL, and with it what is still to be written. `sql`
+    /// begins with the table `v`; see [`Together::before`] for `{exact}`. It must fail when not
+    /// every row was changed: where it is the only statement, nothing else takes back what was.
+    pub(crate) async fn write_last(
         &self,
         rows: Rows,
         sql: &str,
@@ -313,9 +331,15 @@ impl Tx {
     ) -> Result<Vec<QueryResult>, Fault> {
         let together = std::mem::take(&mut *self.together());
         let statement = together.before(rows.statement(DbBackend::Postgres, sql, extra));
-        let written = self.inner.query_all_raw(statement).await?;
-        all_written(!written.is_empty())?;
-        Ok(written)
+        let written = match self.begun.get() {
+            Some(inner) => inner.query_all_raw(statement).await,
+            None => self.writer.query_all_raw(statement).await,
+        };
+        self.ended.store(
+            written.is_ok() && self.begun.get().is_none(),
+            Ordering::Relaxed,
+        );
+        Ok(written?)
     }
 
     fn together(&self) -> MutexGuard<'_, Together> {
@@ -328,9 +352,9 @@ impl Tx {
     /// A fault of the database.
     pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, Fault> {
         self.write_now().await?;
-        let backend = self.inner.get_database_backend();
-        let statement = Statement::from_sql_and_values(backend, sql, values);
-        Ok(self.inner.execute_raw(statement).await?.rows_affected())
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        let done = self.inner().await?.execute_raw(statement).await?;
+        Ok(done.rows_affected())
     }
 
     /// Runs one statement and returns its rows.
@@ -339,14 +363,15 @@ impl Tx {
     /// A fault of the database.
     pub async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, Fault> {
         self.write_now().await?;
-        let backend = self.inner.get_database_backend();
-        let statement = Statement::from_sql_and_values(backend, sql, values);
-        Ok(self.inner.query_all_raw(statement).await?)
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        Ok(self.inner().await?.query_all_raw(statement).await?)
     }
 
     pub(crate) async fn commit(self) -> Result<(), Fault> {
         self.write_now().await?;
-        self.inner.commit().await?;
+        if let Some(begun) = self.begun.into_inner() {
+            begun.commit().await?;
+        }
         self.hints.say();
         let tally = self.tally.into_inner();
         let tally = tally.unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,9 @@
 //! events are compared by id. What is missing is said again under the same id. The other
 //! way round, events of this service that its database does not know mean that the
 //! *database* was set back: then the service is fenced, until a person has looked.
+//!
+//! Under load what is new is looked at in samples, and all of it in the daily look:
+//! reading everything back at once would cost a sixth of what the whole system can do.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -27,8 +30,8 @@ use crate::shell::Shell;
 use crate::stream::history::{self, Pages, Recorded};
 use crate::stream::reader::Start;
 
-// Neighbouring looks overlap by this much.
-const OVERLAP: i64 = 10_000;
+// A look at everything begins this long after the oldest that the stream may still have.
+const MARGIN: i64 = 10_000;
 // The clocks of database and broker may differ by this much.
 const CLOCK_DIFFERENCE: i64 = 60_000;
 const PAGE: i64 = 2_000;
@@ -67,10 +70,15 @@ impl Report {
 /// again what is missing, and fences the service if its database was set back. However much
 /// there is, it needs a bit of memory for each event.
 pub(crate) async fn run(shell: &Shell, from: i64) -> Result<Report, Fault> {
+    let numbers = outbox::numbers_since(shell.database(), from).await?;
+    compare(shell, numbers, from).await
+}
+
+/// Compares what has these numbers, none of which was decided before a time.
+async fn compare(shell: &Shell, numbers: RangeInclusive<i64>, from: i64) -> Result<Report, Fault> {
     let database = shell.database();
     // What is marked as published by now stands in the stream when it is read.
     let until = database.clock().now();
-    let numbers = outbox::numbers_since(database, from).await?;
     let start = match outbox::stands_from(database, *numbers.start()).await? {
         0 => Start::Time(from - CLOCK_DIFFERENCE),
         sequence => Start::Sequence(sequence),
@@ -118,11 +126,21 @@ async fn take(
 ) -> Result<(), Fault> {
     let envelopes = page.into_iter().map(|recorded| recorded.envelope);
     let own = envelopes.filter(|envelope| envelope.entry.writer == shell.name());
-    let own: HashMap<EventId, i64> = own.map(|e| (e.id, e.pseq)).collect();
+    let mut own: HashMap<EventId, i64> = own.map(|e| (e.id, e.pseq)).collect();
+    let mut here = |number| report.in_stream += usize::from(there.insert(number));
+    // Nearly all of them are the rows with their numbers, which lie side by side.
+    let numbers = own.values().min().zip(own.values().max());
+    if let Some((first, last)) = numbers {
+        for (id, number) in outbox::ids(shell.database(), *first..=*last, 2 * own.len()).await? {
+            if own.remove(&id).is_some() {
+                here(number);
+            }
+        }
+    }
     let known = known(shell, own.keys().map(|id| id.0).collect()).await?;
     for (id, pseq) in own {
         match known.get(&id.0) {
-            Some(number) => report.in_stream += usize::from(there.insert(*number)),
+            Some(number) => here(*number),
             None => report.unknown.push((id, pseq)),
         }
     }
@@ -249,19 +267,29 @@ async fn publish_again(broker: &jetstream::Context, event: &Committed) -> Result
     )))
 }
 
-/// How far the first look goes back; when something is missing there, everything that the
-/// stream still keeps is compared.
+/// How far the first look goes back at least; when something is missing there, everything that
+/// the stream still keeps is compared.
 const FIRST_LOOK: i64 = 10 * 60 * 1000;
-const TAIL_EVERY: i64 = 60 * 1000;
+const NEW_EVERY: Duration = Duration::from_secs(60);
+// So many new events are looked at before the minute is over: the broker has them still in
+// memory, while later it reads and checks whole files for them. Instances share the work: who
+// gets there first does it, so they do not all begin at the same number.
+const MANY: RangeInclusive<i64> = 5_000..=10_000;
+// Reading an event back costs a good part of what saying it has cost. Where more are said per
+// second for a while, so many of them are read now, and the others by the daily look.
+const PER_SECOND: i64 = 500;
 const ALL_EVERY: i64 = 24 * 60 * 60 * 1000;
 
 /// What makes the service compare with the stream.
 pub(crate) struct Watch {
     shell: Shell,
     ready: CancellationToken,
-    compared_until: Option<i64>,
+    // What this instance compares has been decided since; none: its first look is to come.
+    began_at: Option<i64>,
     compared_all: i64,
+    looked: i64,
     connects: u64,
+    many: i64,
 }
 
 impl Watch {
@@ -269,17 +297,20 @@ impl Watch {
     /// does not listen.
     pub(crate) fn new(shell: Shell, ready: CancellationToken) -> Self {
         let now = shell.database().clock().now();
+        let chance = i64::from(clock::new_id().as_bytes()[15]);
         Self {
             connects: connects(&shell),
             shell,
             ready,
-            compared_until: None,
+            began_at: None,
             compared_all: now,
+            looked: now,
+            many: MANY.start() + (MANY.end() - MANY.start()) * chance / 255,
         }
     }
 
-    /// Compares at the start, after every reconnect, when the broker's numbers fall back,
-    /// every minute what is new, and every day everything.
+    /// Compares at the start, after every reconnect, and when the broker's numbers fall back;
+    /// what is new when it is much, or every minute; and every day everything.
     pub(crate) async fn run(mut self) {
         let stop = self.shell.stopping();
         let mut pause = Pause::default();
@@ -305,47 +336,83 @@ impl Watch {
     }
 
     async fn look(&mut self) -> Result<(), Fault> {
-        let now = self.shell.database().clock().now();
-        let everything = now - clock::millis(self.shell.settings().stream_max_age) + OVERLAP;
+        let (shell, database) = (&self.shell, self.shell.database());
+        let now = database.clock().now();
+        let everything = now - clock::millis(shell.settings().stream_max_age) + MARGIN;
         let all = now - self.compared_all > ALL_EVERY;
-        let from = match self.compared_until {
-            _ if all => everything,
-            Some(until) => until - OVERLAP,
-            None => now - FIRST_LOOK,
+        let new = outbox::uncompared(database).await?;
+        let report = match self.began_at {
+            _ if all => run(shell, everything).await?,
+            Some(_) if self.are_there(&new, now).await? => Report::default(),
+            Some(began_at) => compare(shell, new.clone(), began_at).await?,
+            None => {
+                let recent = outbox::numbers_since(database, now - FIRST_LOOK).await?;
+                let first = *recent.start().min(new.start());
+                compare(shell, first..=*recent.end(), now - FIRST_LOOK).await?
+            }
         };
-        let report = run(&self.shell, from).await?;
         if report.republished > 0 && !all {
             // Who lost the end may have lost more.
-            run(&self.shell, everything).await?;
+            run(shell, everything).await?;
         }
+        outbox::note_compared(database, *new.end()).await?;
         if all {
             self.compared_all = now;
         }
-        self.compared_until = Some(now);
+        self.began_at.get_or_insert(now - FIRST_LOOK);
+        self.looked = now;
         Ok(())
+    }
+
+    /// Whether there are too many new events to compare them all now, and none is missing of
+    /// those that are looked at instead, evenly spread. A store that is set back has lost all
+    /// that came within some time.
+    async fn are_there(&self, new: &RangeInclusive<i64>, now: i64) -> Result<bool, Fault> {
+        let some = sample(new, (now - self.looked) * PER_SECOND / 1000);
+        if some.is_empty() {
+            return Ok(false);
+        }
+        let said = outbox::places(self.shell.database(), &some).await?;
+        let sequences: Vec<u64> = said.iter().map(|(_, sequence)| *sequence).collect();
+        let found = history::at_each(self.shell.broker(), &sequences).await?;
+        let found: HashSet<EventId> = found.into_iter().map(|f| f.envelope.id).collect();
+        Ok(said.iter().all(|(id, _)| found.contains(id)))
     }
 
     async fn next_reason(&mut self) {
         let suspect = self.shell.suspect();
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(TAIL_EVERY as u64);
+        let deadline = tokio::time::Instant::now() + NEW_EVERY;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
                 () = suspect.notified() => {
                     // The store was set back: what was compared before may be gone.
-                    self.compared_until = None;
+                    self.began_at = None;
                     return;
                 }
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
                     let connects = connects(&self.shell);
                     if connects != self.connects {
                         self.connects = connects;
-                        self.compared_until = None;
+                        self.began_at = None;
+                        return;
+                    }
+                    let new = outbox::uncompared(self.shell.database()).await;
+                    if new.is_ok_and(|new| new.end() - new.start() >= self.many) {
                         return;
                     }
                 }
             }
         }
+    }
+}
+
+/// So many numbers of a range, evenly spread; none when there are not more.
+fn sample(numbers: &RangeInclusive<i64>, most: i64) -> Vec<i64> {
+    let (first, count) = (*numbers.start(), numbers.end() - numbers.start() + 1);
+    match count > most {
+        true => (0..most).map(|i| first + i * count / most).collect(),
+        false => vec![],
     }
 }
 
@@ -359,6 +426,16 @@ fn connects(shell: &Shell) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_is_spread_over_all_of_the_numbers() {
+        assert_eq!(sample(&(11..=20), 10), [0; 0]);
+        assert_eq!(sample(&(11..=20), 5), [11, 13, 15, 17, 19]);
+        assert_eq!(sample(&(11..=20), 3), [11, 14, 17]);
+        assert_eq!(sample(&(11..=20), 0), [0; 0]);
+        let nothing = RangeInclusive::new(1, 0);
+        assert_eq!(sample(&nothing, 5), [0; 0]);
+    }
 
     #[test]
     fn a_number_is_taken_down_once_and_only_in_its_range() {

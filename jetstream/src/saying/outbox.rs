@@ -96,10 +96,10 @@ async fn write(tx: &Tx, rows: Rows, count: i64) -> Result<i64, Fault> {
         DbBackend::Postgres => {
             let sql = format!(
                 ", n AS ({}), i AS ({into} n.before + place, {APPENDED} FROM v, n)
-                 SELECT before FROM n",
+                 SELECT (SELECT before FROM n) AS before, 1 / (SELECT count(*) FROM n) AS exact",
                 take("{exact}")
             );
-            before(tx.write_with(rows, &sql, vec![count.into()]).await?)
+            before(tx.write_last(rows, &sql, vec![count.into()]).await?)
         }
         _ => {
             let before = before(tx.query(&take(""), vec![count.into()]).await?)?;
@@ -227,6 +227,70 @@ pub(crate) async fn stands_from(database: &Database, number: i64) -> Result<u64,
     let rows = database.query(sql, vec![number.into()]).await?;
     let first = rows.first().map(|row| row.try_get::<i64>("", "first"));
     Ok(u64::try_from(first.transpose()?.unwrap_or(1)).unwrap_or(0))
+}
+
+/// The numbers of what is settled, and was not compared with the stream yet.
+pub(crate) async fn uncompared(database: &Database) -> Result<RangeInclusive<i64>, Fault> {
+    let sql = "SELECT compared, up_to FROM relayed";
+    let rows = database.query(sql, vec![]).await?;
+    let row = rows.first();
+    let row = row.ok_or_else(|| Fault::Permanent("no relayed row".to_owned()))?;
+    let compared: i64 = row.try_get("", "compared")?;
+    let up_to: i64 = row.try_get("", "up_to")?;
+    Ok(compared + 1..=up_to)
+}
+
+/// Notes that everything up to a number was compared with the stream.
+pub(crate) async fn note_compared(database: &Database, up_to: i64) -> Result<(), Fault> {
+    let sql = "UPDATE relayed SET compared = $1 WHERE compared < $1";
+    database.execute(sql, vec![up_to.into()]).await?;
+    Ok(())
+}
+
+/// Which events have these numbers, and where they stand in the stream; those of which that is
+/// known.
+pub(crate) async fn places(
+    database: &Database,
+    numbers: &[i64],
+) -> Result<Vec<(EventId, u64)>, Fault> {
+    let mut wanted = Rows::of(&[("number", Column::Int)]);
+    for number in numbers {
+        wanted.push([(*number).into()]);
+    }
+    let sql = "SELECT event_id, stream_sequence FROM outbox JOIN published USING (pseq)
+               WHERE pseq IN (SELECT number FROM v) AND stream_sequence > 0";
+    let tx = database.begin().await?;
+    let rows = tx.fetch(wanted, sql, vec![]).await?;
+    let place = |row: &QueryResult| {
+        let sequence: i64 = row.try_get("", "stream_sequence")?;
+        Ok((
+            EventId(row.try_get("", "event_id")?),
+            sequence.unsigned_abs(),
+        ))
+    };
+    rows.iter().map(place).collect()
+}
+
+/// The events with these numbers, the first so many of them.
+pub(crate) async fn ids(
+    database: &Database,
+    numbers: RangeInclusive<i64>,
+    limit: usize,
+) -> Result<Vec<(EventId, i64)>, Fault> {
+    let sql = "SELECT event_id, pseq FROM outbox WHERE pseq BETWEEN $1 AND $2
+               ORDER BY pseq LIMIT $3";
+    let (first, last) = numbers.into_inner();
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = database.query(sql, vec![first.into(), last.into(), limit.into()]);
+    let rows = rows.await?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                EventId(row.try_get("", "event_id")?),
+                row.try_get("", "pseq")?,
+            ))
+        })
+        .collect()
 }
 
 /// The numbers of rows that were published by a time, the first so many of a range.

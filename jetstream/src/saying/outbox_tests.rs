@@ -145,3 +145,40 @@ async fn what_is_compared_begins_at_a_time_and_where_that_stands() {
     })
     .await;
 }
+
+/// Writes rows and appends an event, in a transaction that reads nothing.
+async fn accept_and_say(database: &Database, pseqs: &[i64]) -> Result<Tx, Fault> {
+    let tx = database.begin().await?;
+    let rows = Rows::ids(pseqs.iter().map(|pseq| event(*pseq)));
+    let sql = "INSERT INTO accepted_events (event_id, pseq, accepted_at)
+               SELECT id, 0, 0 FROM v WHERE true ON CONFLICT DO NOTHING";
+    tx.write(rows, sql, vec![]).await?;
+    let said = Emission::fact(&catalog::ORDER_CONFIRMED, "", Bytes::new());
+    append(&tx, vec![said]).await?;
+    Ok(tx)
+}
+
+#[tokio::test]
+async fn a_transaction_that_misses_a_row_leaves_nothing_even_as_one_statement() {
+    on_each_database(&SERVICE, async |database| {
+        let state = async || {
+            let sql = "SELECT (SELECT count(*) FROM accepted_events) AS accepted,
+                           (SELECT count(*) FROM outbox) AS said, pseq FROM producer";
+            let rows = database.query(sql, vec![]).await.expect("read");
+            ["accepted", "said", "pseq"].map(|n| rows[0].try_get::<i64>("", n).expect("a number"))
+        };
+        let tx = accept_and_say(database, &[1]).await.expect("written");
+        let after = tx.query("SELECT 1 AS one", vec![]).await;
+        match database.backend() {
+            DbBackend::Postgres => assert!(matches!(after, Err(Fault::Permanent(_)))),
+            _ => assert!(after.is_ok()),
+        }
+        tx.commit().await.expect("committed");
+        assert_eq!(state().await, [1, 1, 1]);
+
+        let missed = accept_and_say(database, &[2, 1]).await;
+        assert!(matches!(missed.err(), Some(Fault::Conflict(_))));
+        assert_eq!(state().await, [1, 1, 1]);
+    })
+    .await;
+}
