@@ -1,5 +1,6 @@
 //! A service dies, at random or between commit, publish, mark and ack.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -139,14 +140,32 @@ async fn zombies(stage: &mut Stage) -> Outcome {
         stage.start(&format!("{service}-2"))?;
     }
     let load = stage.load()?;
-    for (turn, service) in ["stock", "order-2", "stock-2"].into_iter().enumerate() {
-        load.until_placed(15 + turn as u64 * 25).await?;
-        stage.fault(&format!("{service} is paused"));
-        stage.signal(service, Signal::STOP);
+    for (turn, service) in ["stock", "order"].into_iter().enumerate() {
+        load.until_placed(15 + turn as u64 * 40).await?;
+        let zombie = pause_the_preferred(stage, service).await?;
         // `ack_wait` is 5 s: what it has in hand goes to the other instance.
         tokio::time::sleep(Duration::from_secs(7)).await;
-        stage.signal(service, Signal::CONT);
+        stage.signal(&zombie, Signal::CONT);
         stage.recovered().await?;
     }
     load.ended().await
+}
+
+/// Pauses the instance that has the work: while the other one is paused, orders go on.
+async fn pause_the_preferred(stage: &mut Stage, service: &str) -> Result<String, String> {
+    let decided = |stage: &Stage| Ok::<_, String>(stage.shop()?.seen.ended.load(Ordering::Relaxed));
+    let second = format!("{service}-2");
+    stage.signal(service, Signal::STOP);
+    let before = decided(stage)?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let zombie = match decided(stage)? > before + 10 {
+        true => {
+            stage.signal(service, Signal::CONT);
+            stage.signal(&second, Signal::STOP);
+            second
+        }
+        false => service.to_owned(),
+    };
+    stage.fault(&format!("{zombie} is paused"));
+    Ok(zombie)
 }
