@@ -258,7 +258,7 @@ impl MigrationTrait for Compared {
                 // Up to this number everything was compared with the stream, or was decided
                 // before this column came.
                 "ALTER TABLE relayed ADD COLUMN compared BIGINT NOT NULL DEFAULT 0",
-                "UPDATE relayed SET compared = up_to",
+                "UPDATE relayed SET compared = coalesce((SELECT max(pseq) FROM outbox), 0)",
             ],
         )
         .await

@@ -65,7 +65,7 @@ impl Database {
     /// # Errors
     /// When the database is away.
     pub async fn begin(&self) -> Result<Tx, Fault> {
-        let tx = Tx {
+        let mut tx = Tx {
             began: Instant::now(),
             meters: self.meters.clone(),
             tally: Mutex::default(),
@@ -79,6 +79,7 @@ impl Database {
         // SQLite has one writer, and a transaction waits for its turn here.
         if tx.backend() != DbBackend::Postgres || is_off("R11") {
             tx.inner().await?;
+            tx.now = self.clock.now();
         }
         Ok(tx)
     }

@@ -24,9 +24,10 @@ const BATCH: usize = 64;
 // More events than a service has waiting that keeps up.
 const WAITING: u64 = 32;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-// Events per second: at first, and at least.
+// Events per second: at first, at least, and at most, so that it is soon slower.
 const FIRST: f64 = 2_000.0;
 const LEAST: f64 = 1_000.0;
+const MOST: f64 = 20_000.0;
 const FASTER: f64 = 1.1;
 const SLOWER: f64 = 0.8;
 
@@ -145,7 +146,7 @@ impl Pace {
         });
         self.rate = match late {
             true => (self.rate * SLOWER).max(LEAST),
-            false => self.rate * FASTER,
+            false => (self.rate * FASTER).min(MOST),
         };
         self.others.clone_from(found);
         self.looked = Instant::now();

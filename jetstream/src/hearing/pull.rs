@@ -26,7 +26,8 @@ use crate::stream::topology::INSTANCES;
 
 // Messages that are asked for at most; the ack clock of those that have come is running.
 const AHEAD: usize = 512;
-const EXPIRES: Duration = Duration::from_secs(30);
+// An instance that hangs is preferred for no longer than this.
+const EXPIRES: Duration = Duration::from_secs(10);
 // The broker says this often that a request is alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const LOST_AFTER: Duration = Duration::from_secs(11);

@@ -288,6 +288,8 @@ pub(crate) struct Watch {
     began_at: Option<i64>,
     compared_all: i64,
     looked: i64,
+    // The number up to which all was settled at the last look at the database.
+    settled: i64,
     connects: u64,
     many: i64,
 }
@@ -305,6 +307,7 @@ impl Watch {
             began_at: None,
             compared_all: now,
             looked: now,
+            settled: 0,
             many: MANY.start() + (MANY.end() - MANY.start()) * chance / 255,
         }
     }
@@ -336,24 +339,30 @@ impl Watch {
     }
 
     async fn look(&mut self) -> Result<(), Fault> {
-        let (shell, database) = (&self.shell, self.shell.database());
+        let shell = &self.shell.clone();
+        let database = shell.database();
         let now = database.clock().now();
         let everything = now - clock::millis(shell.settings().stream_max_age) + MARGIN;
         let all = now - self.compared_all > ALL_EVERY;
-        let new = outbox::uncompared(database).await?;
+        let new = self.new_numbers().await?;
         let report = match self.began_at {
             _ if all => run(shell, everything).await?,
             Some(_) if self.are_there(&new, now).await? => Report::default(),
             Some(began_at) => compare(shell, new.clone(), began_at).await?,
             None => {
                 let recent = outbox::numbers_since(database, now - FIRST_LOOK).await?;
-                let first = *recent.start().min(new.start());
-                compare(shell, first..=*recent.end(), now - FIRST_LOOK).await?
+                let kept = outbox::numbers_since(database, everything).await?;
+                let first = *recent.start().min(new.start().max(kept.start()));
+                compare(shell, first..=*recent.end(), everything).await?
             }
         };
         if report.republished > 0 && !all {
             // Who lost the end may have lost more.
             run(shell, everything).await?;
+        }
+        if !report.unknown.is_empty() {
+            // It is fenced, and nothing was said again.
+            return Ok(());
         }
         outbox::note_compared(database, *new.end()).await?;
         if all {
@@ -379,6 +388,19 @@ impl Watch {
         Ok(said.iter().all(|(id, _)| found.contains(id)))
     }
 
+    /// The numbers that are to be compared: from the last one that was, because events that
+    /// the database does not know follow on that. When it fails or falls back, another database
+    /// may be behind the same address, and older: what was compared is read again.
+    async fn new_numbers(&mut self) -> Result<RangeInclusive<i64>, Fault> {
+        let new = outbox::uncompared(self.shell.database()).await;
+        if !new.as_ref().is_ok_and(|new| *new.end() >= self.settled) {
+            self.began_at = None;
+        }
+        let new = new?;
+        self.settled = *new.end();
+        Ok((new.start() - 1)..=*new.end())
+    }
+
     async fn next_reason(&mut self) {
         let suspect = self.shell.suspect();
         let deadline = tokio::time::Instant::now() + NEW_EVERY;
@@ -397,9 +419,9 @@ impl Watch {
                         self.began_at = None;
                         return;
                     }
-                    let new = outbox::uncompared(self.shell.database()).await;
-                    if new.is_ok_and(|new| new.end() - new.start() >= self.many) {
-                        return;
+                    match self.new_numbers().await {
+                        Ok(new) if new.end() - new.start() < self.many && self.began_at.is_some() => {}
+                        _ => return,
                     }
                 }
             }

@@ -128,7 +128,7 @@ async fn hear(
     wanted: &mut watch::Receiver<bool>,
     heard: &impl Fn(Heard<'_>),
 ) {
-    // The broker knows of the subscription when it has answered.
+    // Sent, so that the broker will soon know; a hint that comes in between is lost.
     let _ = client.flush().await;
     heard(Heard::Begins);
     let unwanted = async { drop(wanted.wait_for(|wanted| !wanted).await) };
