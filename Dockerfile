@@ -5,6 +5,9 @@
 # authorities: no shell, no package manager, no user but the one that runs it.
 
 FROM rust:1.95.0-slim-bookworm AS build
+# For the allocator, which is written in C.
+RUN apt-get update && apt-get install --yes --no-install-recommends make \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

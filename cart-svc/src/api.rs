@@ -13,6 +13,7 @@ use crate::store::{load_cart, save};
 
 // As much as one line of an order can have.
 const MAX_QUANTITY: i64 = 10_000;
+const TRIES: usize = 5;
 
 type Quantity = Number<1, MAX_QUANTITY>;
 
@@ -86,18 +87,37 @@ async fn remove(
     Ok(NoContent)
 }
 
-/// Sets a quantity, and says so if that changes anything.
+/// Sets a quantity, and says so if that changes anything. Again when an order that is given
+/// back puts the same product into the cart at the same moment.
 async fn edit(
     shell: &Shell,
     owner: &Owner,
     product: ProductId,
     quantity: i64,
 ) -> Result<Cart, Problem> {
+    let mut tries = 1;
+    loop {
+        match try_to_edit(shell, owner, product, quantity).await {
+            Err(Fault::Conflict(_)) if tries < TRIES => tries += 1,
+            edited => return edited?.map_err(full),
+        }
+    }
+}
+
+async fn try_to_edit(
+    shell: &Shell,
+    owner: &Owner,
+    product: ProductId,
+    quantity: i64,
+) -> Result<Result<Cart, Full>, Fault> {
     let user = owner.user();
     let tx = owner.begin().await?;
     let mut loaded = load_cart(&tx, user).await?;
     let cart = loaded.carts.entry(user.clone()).or_default();
-    let changed = cart.set(product, quantity).map_err(full)?;
+    let changed = match cart.set(product, quantity) {
+        Ok(changed) => changed,
+        Err(full) => return Ok(Err(full)),
+    };
     let items = cart.items.iter().map(|(product_id, quantity)| CartItem {
         product_id: *product_id,
         quantity: *quantity,
@@ -111,7 +131,7 @@ async fn edit(
     }
     shell.commit(tx, said).await?;
     let user_id = user.clone();
-    Ok(Cart { user_id, items })
+    Ok(Ok(Cart { user_id, items }))
 }
 
 fn full(_: Full) -> Problem {

@@ -33,8 +33,6 @@ impl Participant for Carts {
     type Resources = Loaded;
 
     async fn load(&self, tx: &Tx, orders: &[&OrderContext]) -> Result<Loaded, Fault> {
-        let users: BTreeSet<_> = orders.iter().map(|order| order.user_id.as_str()).collect();
-        lock(tx, users).await?;
         let ordered = orders.iter().flat_map(|order| {
             let products = order.lines.iter().map(|line| line.product_id.0);
             products.map(|product| (order.user_id.as_str(), product))
@@ -43,9 +41,9 @@ impl Participant for Carts {
         for (user, product) in ordered.collect::<BTreeSet<_>>() {
             rows.push([user.into(), product.into()]);
         }
-        let sql = "SELECT items.user_id, items.product_id, items.quantity
-                   FROM items JOIN v ON items.user_id = v.user_id
-                       AND items.product_id = v.product_id";
+        let sql = "SELECT user_id, product_id, quantity FROM items
+                   WHERE (user_id, product_id) IN (SELECT user_id, product_id FROM v)
+                   ORDER BY user_id, product_id";
         loaded(tx, rows, sql).await
     }
 
@@ -69,25 +67,20 @@ impl Participant for Carts {
     }
 }
 
-/// Loads and locks the whole cart of a user.
+/// Loads the whole cart of a user, for an edit. One edit at a time: the cart is locked, whether
+/// anything is in it or not, so that two edits do not put too many products into it.
 pub(crate) async fn load_cart(tx: &Tx, user: &UserId) -> Result<Loaded, Fault> {
-    lock(tx, [user.as_str()].into()).await?;
-    let sql = "SELECT user_id, product_id, quantity FROM items
-               WHERE user_id IN (SELECT id FROM v)";
-    loaded(tx, Rows::texts([user.as_str()]), sql).await
-}
-
-/// Locks carts, in the order of their users, whether anything is in them or not.
-async fn lock(tx: &Tx, users: BTreeSet<&str>) -> Result<(), Fault> {
-    let sql = "INSERT INTO carts (user_id, version) SELECT id, 1 FROM v WHERE true ORDER BY id
+    let sql = "INSERT INTO carts (user_id, version) VALUES ($1, 1)
                ON CONFLICT (user_id) DO UPDATE SET version = carts.version + 1";
-    tx.run(Rows::texts(users), sql, vec![]).await?;
-    Ok(())
+    tx.execute(sql, vec![user.as_str().into()]).await?;
+    let sql = "SELECT user_id, product_id, quantity FROM items
+               WHERE user_id IN (SELECT id FROM v) ORDER BY user_id, product_id";
+    loaded(tx, Rows::texts([user.as_str()]), sql).await
 }
 
 async fn loaded(tx: &Tx, rows: Rows, sql: &str) -> Result<Loaded, Fault> {
     let mut carts: BTreeMap<UserId, Cart> = BTreeMap::new();
-    for row in tx.fetch(rows, sql, vec![]).await? {
+    for row in tx.load(rows, sql, vec![]).await? {
         let user = UserId::new(row.try_get::<String>("", "user_id")?)?;
         let product = ProductId(row.try_get("", "product_id")?);
         let quantity = row.try_get("", "quantity")?;
@@ -104,33 +97,43 @@ async fn loaded(tx: &Tx, rows: Rows, sql: &str) -> Result<Loaded, Fault> {
 }
 
 /// Writes the items that have changed: rows come and go with their quantities.
+///
+/// # Errors
+/// A conflict, now or when the transaction ends, when one of them was changed meanwhile, or
+/// was put into the cart.
 pub(crate) async fn save(tx: &Tx, loaded: Loaded) -> Result<(), Fault> {
-    let mut kept = Rows::of(&[
+    const ITEM: &[(&str, Column)] = &[
         ("user_id", Column::Text),
         ("product_id", Column::Id),
         ("quantity", Column::Int),
-    ]);
-    let mut gone = Rows::of(&[("user_id", Column::Text), ("product_id", Column::Id)]);
+        ("had", Column::Int),
+    ];
+    let (mut new, mut kept, mut gone) = (Rows::of(ITEM), Rows::of(ITEM), Rows::of(ITEM));
     let nothing = Cart::default();
     for (user, cart) in &loaded.carts {
         let before = loaded.before.get(user).unwrap_or(&nothing);
-        for (product, quantity) in &cart.items {
-            if before.quantity(*product) != *quantity {
-                kept.push([user.as_str().into(), product.0.into(), (*quantity).into()]);
-            }
-        }
-        for product in before.items.keys() {
-            if cart.quantity(*product) == 0 {
-                gone.push([user.as_str().into(), product.0.into()]);
-            }
+        let products: BTreeSet<_> = before.items.keys().chain(cart.items.keys()).collect();
+        for product in products {
+            let (had, has) = (before.quantity(*product), cart.quantity(*product));
+            let rows = match (had, has) {
+                _ if had == has => continue,
+                (0, _) => &mut new,
+                (_, 0) => &mut gone,
+                _ => &mut kept,
+            };
+            let (user, product) = (user.as_str().into(), product.0.into());
+            rows.push([user, product, has.into(), had.into()]);
         }
     }
     let sql = "INSERT INTO items (user_id, product_id, quantity)
-               SELECT user_id, product_id, quantity FROM v WHERE true
-               ON CONFLICT (user_id, product_id) DO UPDATE SET quantity = excluded.quantity";
-    tx.write(kept, sql, vec![]).await?;
-    let sql = "DELETE FROM items WHERE (user_id, product_id) IN
-                   (SELECT user_id, product_id FROM v)";
+               SELECT user_id, product_id, quantity FROM v WHERE true";
+    tx.write(new, sql, vec![]).await?;
+    let sql = "UPDATE items SET quantity = v.quantity
+               FROM v WHERE items.user_id = v.user_id AND items.product_id = v.product_id";
+    let sql = tx.as_loaded(sql, "items.quantity = v.had");
+    tx.write(kept, &sql, vec![]).await?;
+    let sql = "DELETE FROM items WHERE (user_id, product_id, quantity) IN
+                   (SELECT user_id, product_id, had FROM v)";
     tx.write(gone, sql, vec![]).await
 }
 

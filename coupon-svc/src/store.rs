@@ -28,14 +28,11 @@ impl Participant for Coupons {
 
     async fn load(&self, tx: &Tx, orders: &[&OrderContext]) -> Result<Loaded, Fault> {
         let ids: BTreeSet<_> = orders.iter().filter_map(|o| o.coupon_id).collect();
-        let sql = format!(
-            "SELECT coupon_id, user_id, discount, min_total, expires_at, state, order_id
-             FROM coupons WHERE coupon_id IN (SELECT id FROM v) ORDER BY coupon_id {}",
-            tx.for_update()
-        );
+        let sql = "SELECT coupon_id, user_id, discount, min_total, expires_at, state, order_id
+                   FROM coupons WHERE coupon_id IN (SELECT id FROM v) ORDER BY coupon_id";
         let ids = Rows::ids(ids.into_iter().map(|id| id.0));
         let mut coupons = BTreeMap::new();
-        for row in tx.fetch(ids, &sql, vec![]).await? {
+        for row in tx.load(ids, sql, vec![]).await? {
             let given = Given {
                 owner: UserId::new(row.try_get::<String>("", "user_id")?)?,
                 terms: terms(&row)?,
@@ -72,20 +69,30 @@ impl Participant for Coupons {
             ("id", Column::Id),
             ("state", Column::Text),
             ("order_id", Column::Id),
+            ("was", Column::Text),
+            ("was_of", Column::Id),
         ]);
-        for (id, coupon) in &loaded.drawer.coupons {
-            if loaded.before.get(id) != Some(coupon) {
-                let (state, order) = match coupon.state {
-                    State::Available => ("AVAILABLE", Uuid::nil()),
-                    State::Held(order) => ("HELD", order.0),
-                    State::Used(order) => ("USED", order.0),
-                };
-                rows.push([id.0.into(), state.into(), order.into()]);
-            }
+        for (id, before) in &loaded.before {
+            let Some(coupon) = loaded.drawer.coupons.get(id).filter(|now| *now != before) else {
+                continue;
+            };
+            let ((state, order), (was, was_of)) = (columns(coupon.state), columns(before.state));
+            let (state, was) = (state.into(), was.into());
+            rows.push([id.0.into(), state, order.into(), was, was_of.into()]);
         }
         let sql = "UPDATE coupons SET state = v.state, order_id = v.order_id
                    FROM v WHERE coupons.coupon_id = v.id";
-        tx.write(rows, sql, vec![]).await
+        let unchanged = "coupons.state = v.was AND coupons.order_id = v.was_of";
+        tx.write(rows, &tx.as_loaded(sql, unchanged), vec![]).await
+    }
+}
+
+/// A state, and the order that it belongs to, as they are stored.
+fn columns(state: State) -> (&'static str, Uuid) {
+    match state {
+        State::Available => ("AVAILABLE", Uuid::nil()),
+        State::Held(order) => ("HELD", order.0),
+        State::Used(order) => ("USED", order.0),
     }
 }
 

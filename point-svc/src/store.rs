@@ -26,13 +26,10 @@ impl Participant for Point {
 
     async fn load(&self, tx: &Tx, orders: &[&OrderContext]) -> Result<Loaded, Fault> {
         let users: BTreeSet<_> = orders.iter().map(|order| order.user_id.as_str()).collect();
-        let sql = format!(
-            "SELECT user_id, balance, held, settled FROM accounts
-             WHERE user_id IN (SELECT id FROM v) ORDER BY user_id {}",
-            tx.for_update()
-        );
+        let sql = "SELECT user_id, balance, held, settled FROM accounts
+                   WHERE user_id IN (SELECT id FROM v) ORDER BY user_id";
         let mut of = BTreeMap::new();
-        for row in tx.fetch(Rows::texts(users), &sql, vec![]).await? {
+        for row in tx.load(Rows::texts(users), sql, vec![]).await? {
             let account = Account {
                 balance: Money(row.try_get("", "balance")?),
                 held: Money(row.try_get("", "held")?),
@@ -66,21 +63,30 @@ impl Participant for Point {
             ("balance", Column::Int),
             ("held", Column::Int),
             ("settled", Column::Int),
+            ("had_balance", Column::Int),
+            ("had_held", Column::Int),
+            ("had_settled", Column::Int),
         ]);
-        for (user, account) in &loaded.accounts.of {
-            if loaded.before.get(user) != Some(account) {
-                rows.push([
-                    user.as_str().into(),
-                    account.balance.0.into(),
-                    account.held.0.into(),
-                    account.settled.0.into(),
-                ]);
-            }
+        for (user, before) in &loaded.before {
+            let Some(account) = loaded.accounts.of.get(user).filter(|now| *now != before) else {
+                continue;
+            };
+            rows.push([
+                user.as_str().into(),
+                account.balance.0.into(),
+                account.held.0.into(),
+                account.settled.0.into(),
+                before.balance.0.into(),
+                before.held.0.into(),
+                before.settled.0.into(),
+            ]);
         }
-        // The rows are locked since they were loaded; the table's CHECKs are the bound.
         let sql = "UPDATE accounts SET balance = v.balance, held = v.held,
                        settled = v.settled FROM v WHERE accounts.user_id = v.id";
-        tx.write(rows, sql, vec![]).await
+        let unchanged = "accounts.balance = v.had_balance AND accounts.held = v.had_held
+                         AND accounts.settled = v.had_settled";
+        // The table's CHECKs are the bound.
+        tx.write(rows, &tx.as_loaded(sql, unchanged), vec![]).await
     }
 }
 

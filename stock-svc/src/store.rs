@@ -39,14 +39,11 @@ impl Participant for Stock {
     async fn load(&self, tx: &Tx, orders: &[&OrderContext]) -> Result<Loaded, Fault> {
         let lines = orders.iter().flat_map(|order| &order.lines);
         let ids: BTreeSet<_> = lines.map(|line| line.product_id.0).collect();
-        let sql = format!(
-            "SELECT product_id, price, price_version, previous_price, replaced_at,
-                    available, held, settled
-             FROM products WHERE product_id IN (SELECT id FROM v) ORDER BY product_id {}",
-            tx.for_update()
-        );
+        let sql = "SELECT product_id, price, price_version, previous_price, replaced_at,
+                          available, held, settled
+                   FROM products WHERE product_id IN (SELECT id FROM v) ORDER BY product_id";
         let mut products = BTreeMap::new();
-        for row in tx.fetch(Rows::ids(ids), &sql, vec![]).await? {
+        for row in tx.load(Rows::ids(ids), sql, vec![]).await? {
             let product = Product {
                 price: Money(row.try_get("", "price")?),
                 price_version: row.try_get("", "price_version")?,
@@ -87,21 +84,30 @@ impl Participant for Stock {
             ("available", Column::Int),
             ("held", Column::Int),
             ("settled", Column::Int),
+            ("had_available", Column::Int),
+            ("had_held", Column::Int),
+            ("had_settled", Column::Int),
         ]);
-        for (id, product) in &loaded.shelf.products {
-            if loaded.before.get(id) != Some(product) {
-                rows.push([
-                    id.0.into(),
-                    product.available.into(),
-                    product.held.into(),
-                    product.settled.into(),
-                ]);
-            }
+        for (id, before) in &loaded.before {
+            let Some(product) = loaded.shelf.products.get(id).filter(|now| *now != before) else {
+                continue;
+            };
+            rows.push([
+                id.0.into(),
+                product.available.into(),
+                product.held.into(),
+                product.settled.into(),
+                before.available.into(),
+                before.held.into(),
+                before.settled.into(),
+            ]);
         }
-        // The rows are locked since they were loaded; the table's CHECKs are the bound.
         let sql = "UPDATE products SET available = v.available, held = v.held,
                        settled = v.settled FROM v WHERE products.product_id = v.id";
-        tx.write(rows, sql, vec![]).await
+        let unchanged = "products.available = v.had_available AND products.held = v.had_held
+                         AND products.settled = v.had_settled";
+        // The table's CHECKs are the bound.
+        tx.write(rows, &tx.as_loaded(sql, unchanged), vec![]).await
     }
 }
 

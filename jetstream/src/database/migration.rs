@@ -10,6 +10,7 @@ pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(Published),
         Box::new(Late),
         Box::new(Compared),
+        Box::new(ComparedAll),
     ]
 }
 
@@ -259,6 +260,28 @@ impl MigrationTrait for Compared {
                 // before this column came.
                 "ALTER TABLE relayed ADD COLUMN compared BIGINT NOT NULL DEFAULT 0",
                 "UPDATE relayed SET compared = coalesce((SELECT max(pseq) FROM outbox), 0)",
+            ],
+        )
+        .await
+    }
+}
+
+struct ComparedAll;
+
+impl MigrationName for ComparedAll {
+    fn name(&self) -> &'static str {
+        "m0006_compared_all"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for ComparedAll {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // When all that the stream still keeps was compared with it; 0: never.
+                "ALTER TABLE relayed ADD COLUMN compared_all_at BIGINT NOT NULL DEFAULT 0",
             ],
         )
         .await

@@ -65,7 +65,20 @@ impl Database {
     /// # Errors
     /// When the database is away.
     pub async fn begin(&self) -> Result<Tx, Fault> {
+        self.begin_with(true).await
+    }
+
+    /// Begins a transaction that locks nothing on PostgreSQL: others may change what it has
+    /// loaded, and then what it writes is a conflict; see [`Tx::load`]. With one statement that
+    /// writes it needs no `BEGIN`, no `COMMIT` and no row locks, and nobody waits for it.
+    /// Whoever had a conflict begins one that locks, so that it gets through.
+    pub(crate) async fn begin_optimistic(&self) -> Result<Tx, Fault> {
+        self.begin_with(false).await
+    }
+
+    async fn begin_with(&self, locks: bool) -> Result<Tx, Fault> {
         let mut tx = Tx {
+            locks,
             began: Instant::now(),
             meters: self.meters.clone(),
             tally: Mutex::default(),
@@ -78,6 +91,7 @@ impl Database {
         };
         // SQLite has one writer, and a transaction waits for its turn here.
         if tx.backend() != DbBackend::Postgres || is_off("R11") {
+            tx.locks = true;
             tx.inner().await?;
             tx.now = self.clock.now();
         }
@@ -187,6 +201,7 @@ impl Database {
 pub struct Tx {
     writer: DatabaseConnection,
     begun: OnceCell<DatabaseTransaction>,
+    locks: bool,
     // It was one statement, which has committed.
     ended: AtomicBool,
     now: i64,
@@ -238,6 +253,11 @@ impl Tx {
         };
         let begin = || self.writer.begin_with_options(options);
         Ok(self.begun.get_or_try_init(begin).await?)
+    }
+
+    /// Whether it locks what it loads.
+    pub(crate) fn locks(&self) -> bool {
+        self.locks
     }
 
     /// Which database it is in.
@@ -292,6 +312,47 @@ impl Tx {
         Ok(self.inner().await?.query_all_raw(statement).await?)
     }
 
+    /// Loads what is to be changed, in sorted key order (R10): `sql` ends with its `ORDER BY`.
+    /// The rows are locked, or else may be changed by others, so whoever writes them adds to
+    /// the condition that they are as they were loaded; see [`Tx::as_loaded`]. What this
+    /// transaction has still to write need not be seen.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub async fn load(
+        &self,
+        rows: Rows,
+        sql: &str,
+        extra: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, Fault> {
+        if self.locks {
+            let sql = format!("{sql} {}", self.for_update());
+            return self.fetch(rows, &sql, extra).await;
+        }
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        self.ask(rows.statement(self.backend(), sql, extra)).await
+    }
+
+    /// Goes on with the condition of an [`Tx::write`]: its rows are as they were loaded. So a
+    /// conflict is found, and nothing is overwritten that was not seen (R10).
+    #[must_use]
+    pub fn as_loaded(&self, sql: &str, unchanged: &str) -> String {
+        match is_off("R10") {
+            true => sql.to_owned(),
+            false => format!("{sql} AND {unchanged}"),
+        }
+    }
+
+    /// Asks in the transaction if it has begun, and else by itself.
+    async fn ask(&self, statement: Statement) -> Result<Vec<QueryResult>, Fault> {
+        Ok(match self.begun.get() {
+            Some(begun) => begun.query_all_raw(statement).await?,
+            None => self.writer.query_all_raw(statement).await?,
+        })
+    }
+
     /// Changes many rows, all of them; see [`Rows`]. On PostgreSQL it is done with the next
     /// statement, or with the events of the transaction, which saves a round trip.
     ///
@@ -307,8 +368,10 @@ impl Tx {
             return Ok(());
         }
         let expected = rows.len() as u64;
-        let written = self.run(rows, sql, extra).await?;
-        all_written(written == expected)
+        match self.run(rows, sql, extra).await? == expected {
+            true => Ok(()),
+            false => Err(Fault::Conflict("a row was changed meanwhile".to_owned())),
+        }
     }
 
     /// Writes what is still to be written.
@@ -317,8 +380,8 @@ impl Tx {
         if together.is_empty() {
             return Ok(());
         }
-        let exact = self.inner().await?.query_all_raw(together.alone()).await?;
-        all_written(!exact.is_empty())
+        self.inner().await?.query_all_raw(together.alone()).await?;
+        Ok(())
     }
 
     /// Runs the last statement on PostgreSQL, and with it what is still to be written. `sql`
@@ -332,15 +395,10 @@ impl Tx {
     ) -> Result<Vec<QueryResult>, Fault> {
         let together = std::mem::take(&mut *self.together());
         let statement = together.before(rows.statement(DbBackend::Postgres, sql, extra));
-        let written = match self.begun.get() {
-            Some(inner) => inner.query_all_raw(statement).await,
-            None => self.writer.query_all_raw(statement).await,
-        };
-        self.ended.store(
-            written.is_ok() && self.begun.get().is_none(),
-            Ordering::Relaxed,
-        );
-        Ok(written?)
+        let written = self.ask(statement).await?;
+        self.ended
+            .store(self.begun.get().is_none(), Ordering::Relaxed);
+        Ok(written)
     }
 
     fn together(&self) -> MutexGuard<'_, Together> {
@@ -369,7 +427,10 @@ impl Tx {
     }
 
     pub(crate) async fn commit(self) -> Result<(), Fault> {
-        self.write_now().await?;
+        let together = std::mem::take(&mut *self.together());
+        if !together.is_empty() {
+            self.ask(together.alone()).await?;
+        }
         if let Some(begun) = self.begun.into_inner() {
             begun.commit().await?;
         }
@@ -378,12 +439,5 @@ impl Tx {
         let tally = tally.unwrap_or_else(PoisonError::into_inner);
         self.meters.committed(self.began.elapsed(), tally);
         Ok(())
-    }
-}
-
-fn all_written(all: bool) -> Result<(), Fault> {
-    match all {
-        true => Ok(()),
-        false => Err(Fault::Conflict("a row was changed meanwhile".to_owned())),
     }
 }

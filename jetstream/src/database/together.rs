@@ -58,9 +58,11 @@ impl Together {
         Statement::from_sql_and_values(DbBackend::Postgres, text, values)
     }
 
-    /// The changes alone: one row if all of them found their rows, else none.
+    /// The changes alone. It divides by zero when not all of them found their rows, so that it
+    /// fails, and takes them back, even by itself.
     pub(crate) fn alone(self) -> Statement {
-        let last = "WITH last AS (SELECT 1) SELECT 1 FROM last WHERE true{exact}";
+        let last = "WITH all_found AS (SELECT 1 WHERE true{exact})
+                    SELECT 1 / (SELECT count(*) FROM all_found) AS exact";
         self.before(Statement::from_string(DbBackend::Postgres, last))
     }
 }

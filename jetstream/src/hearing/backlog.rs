@@ -24,6 +24,8 @@ const BATCH: usize = 64;
 // More events than a service has waiting that keeps up.
 const WAITING: u64 = 32;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+// Looks in a row that saw nothing of the others: who cannot see them does not wait for them.
+const BLIND: u32 = 20;
 // Events per second: at first, at least, and at most, so that it is soon slower.
 const FIRST: f64 = 2_000.0;
 const LEAST: f64 = 1_000.0;
@@ -51,7 +53,7 @@ impl Backlog {
     /// Events that a batch may have.
     pub(crate) fn most(&self, usual: usize) -> usize {
         match &self.pace {
-            Some(pace) if !pace.blind => BATCH.min(usual),
+            Some(pace) if !pace.is_blind() => BATCH.min(usual),
             _ => usual,
         }
     }
@@ -73,7 +75,7 @@ impl Backlog {
             );
             Pace::new()
         });
-        if pace.blind {
+        if pace.is_blind() {
             return;
         }
         if pace.looked.elapsed() >= LOOK_EVERY {
@@ -81,9 +83,16 @@ impl Backlog {
                 let broker = &self.broker;
                 async move { Some((name, position::of_consumer(broker, name).await.ok()?)) }
             });
-            match tokio::time::timeout(LOOK_EVERY, join_all(looks)).await {
-                Ok(found) => pace.look(&found.into_iter().flatten().collect()),
-                Err(_) => pace.blind = true,
+            let found = tokio::time::timeout(LOOK_EVERY, join_all(looks)).await;
+            pace.look(&found.unwrap_or_default().into_iter().flatten().collect());
+            if pace.is_blind() {
+                tracing::warn!(
+                    service = self.service,
+                    behind,
+                    "cannot see how far the other services are; works off its backlog as fast as \
+                     it can"
+                );
+                return;
             }
         }
         tokio::time::sleep_until(pace.after(handled, Instant::now())).await;
@@ -119,8 +128,8 @@ struct Pace {
     due: Instant,
     looked: Instant,
     others: HashMap<&'static str, Position>,
-    // The others cannot be seen: it goes as fast as it can.
-    blind: bool,
+    // Looks in a row that saw none of them.
+    unseen: u32,
 }
 
 impl Pace {
@@ -131,13 +140,24 @@ impl Pace {
             due: now,
             looked: now,
             others: HashMap::new(),
-            blind: false,
+            unseen: 0,
         }
     }
 
+    fn is_blind(&self) -> bool {
+        self.unseen >= BLIND
+    }
+
     /// Goes slower while one of the others does not keep up. One that has a backlog of its own,
-    /// or stands still, would not be faster if this one waited.
+    /// or stands still, would not be faster if this one waited. When none is seen, it goes on
+    /// as before.
     fn look(&mut self, found: &HashMap<&'static str, Position>) {
+        self.looked = Instant::now();
+        if found.is_empty() {
+            self.unseen += 1;
+            return;
+        }
+        self.unseen = 0;
         let late = found.iter().any(|(name, now)| {
             let waiting = now.to_hear + now.to_ack;
             let before = self.others.get(name);
@@ -149,7 +169,6 @@ impl Pace {
             false => (self.rate * FASTER).min(MOST),
         };
         self.others.clone_from(found);
-        self.looked = Instant::now();
     }
 
     /// When the next batch is due after one of so many events. What was slower than it might
@@ -193,6 +212,23 @@ mod tests {
         assert!(rate(many(BACKLOG)) > 10_000.0, "a backlog of its own");
         let still = (0..100).map(|_| (1_000, 10));
         assert!(rate(still) > 10_000.0, "it stands still");
+    }
+
+    #[test]
+    fn a_look_that_sees_nobody_changes_nothing_and_many_of_them_end_the_yielding() {
+        let mut pace = Pace::new();
+        for look in 0..3 {
+            for _ in 1..BLIND {
+                pace.look(&HashMap::new());
+            }
+            assert!(!pace.is_blind() && pace.others.len() == look.min(1));
+            pace.look(&found(WAITING, look as u64 * 10));
+        }
+        assert!(pace.rate < FIRST, "it looks at the others again");
+        for _ in 0..BLIND {
+            pace.look(&HashMap::new());
+        }
+        assert!(pace.is_blind());
     }
 
     #[test]

@@ -28,10 +28,13 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Handles the items in one transaction; the events that it decided have committed
-    /// when this returns.
-    pub(crate) async fn run(&self, items: &[Item]) -> Result<Vec<Committed>, Fault> {
-        let tx = self.database.begin().await?;
+    /// Handles the items in one transaction, which locks or does not; the events that it
+    /// decided have committed when this returns.
+    pub(crate) async fn run(&self, items: &[Item], locks: bool) -> Result<Vec<Committed>, Fault> {
+        let tx = match locks {
+            true => self.database.begin().await?,
+            false => self.database.begin_optimistic().await?,
+        };
         let emissions = self.decide(&tx, items).await?;
         let committed = outbox::append(&tx, emissions).await?;
         tx.commit().await?;

@@ -217,9 +217,12 @@ impl Consumer {
         let from = clock::moment();
         let mut away = Pause::default();
         let mut conflicts = 0;
+        // What comes again is known, and would be a conflict.
+        let again = |pulled: &Pulled| place(&pulled.message).deliveries > 1;
+        let mut locks = batch.iter().any(again);
         loop {
             failpoint::reach(Point::Deciding).await;
-            let run = tokio::time::timeout(TRANSACTION, self.work.run(&items));
+            let run = tokio::time::timeout(TRANSACTION, self.work.run(&items, locks));
             let fault = match run.await {
                 Ok(Ok(committed)) => {
                     if let Some(last) = items.last() {
@@ -246,6 +249,7 @@ impl Consumer {
                 }
                 Fault::Conflict(_) if conflicts < CONFLICTS => {
                     conflicts += 1;
+                    locks = true;
                     tokio::time::sleep(Duration::from_millis(conflicts)).await;
                 }
                 _ => {

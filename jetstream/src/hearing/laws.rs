@@ -1,11 +1,16 @@
 //! The laws of a participant, as one suite that every implementation passes on a real
 //! database: who adds a step proves it with a sample of two orders.
 
+use std::time::Duration;
+
 use events::body::{self, Canceled, Reason};
 use events::catalog::{self, Entry};
-use events::{Envelope, EventId, OrderContext, Step};
+use events::context::NewOrder;
+use events::{Envelope, EventId, OrderContext, OrderId, Step};
+use sea_orm::{DbBackend, QueryResult};
 
 use crate::clock;
+use crate::database::bulk::Rows;
 use crate::database::fixture::on_each_database;
 use crate::database::{Database, Tx};
 use crate::event::{Delivery, Emission};
@@ -31,14 +36,19 @@ pub struct Sample<'a> {
     pub refused: OrderContext,
 }
 
+// A transaction that waits for another one's locks still does then.
+const OVERLAP: Duration = Duration::from_millis(300);
+
 /// One law on one database.
 struct Trial<'a> {
     sample: &'a Sample<'a>,
     database: &'a Database,
     law: &'static str,
+    // Whether its transactions lock what they load.
+    locks: bool,
 }
 
-const LAWS: [&str; 9] = [
+const LAWS: [&str; 10] = [
     "idempotent",
     "unwinds",
     "unwinds with a peer",
@@ -48,15 +58,22 @@ const LAWS: [&str; 9] = [
     "refuses",
     "settles",
     "one batch",
+    "two at once",
 ];
 
-/// Holds every law against a participant, each on new databases that `fill` has filled.
+/// Holds every law against a participant, each on new databases that `fill` has filled, with
+/// transactions that lock and with those that do not.
 ///
 /// # Panics
 /// When a law is broken.
 pub async fn participant_laws(sample: &Sample<'_>, fill: impl AsyncFn(&Tx)) {
-    for law in LAWS {
+    let trials = LAWS.into_iter().flat_map(|law| [(law, false), (law, true)]);
+    for (law, locks) in trials {
         on_each_database(sample.service, async |database| {
+            if locks && database.backend() == DbBackend::Sqlite {
+                // All of its transactions do.
+                return;
+            }
             let tx = database.begin().await.expect("begun");
             fill(&tx).await;
             tx.commit().await.expect("filled");
@@ -64,6 +81,7 @@ pub async fn participant_laws(sample: &Sample<'_>, fill: impl AsyncFn(&Tx)) {
                 sample,
                 database,
                 law,
+                locks,
             };
             trial.run().await;
         })
@@ -83,6 +101,7 @@ impl Trial<'_> {
             "refuses" => self.refuses().await,
             "settles" => self.settles().await,
             "one batch" => self.one_batch().await,
+            "two at once" => self.two_at_once().await,
             law => panic!("there is no law `{law}`"),
         }
     }
@@ -199,10 +218,72 @@ impl Trial<'_> {
         self.is_seen(&before, "given back").await;
         self.is_in("RELEASED").await;
     }
+
+    /// Two orders in transactions that overlap come out as one after the other does.
+    async fn two_at_once(&self) {
+        let before = self.seen().await;
+        let orders = [self.another(), self.another()];
+        self.overlap(&orders).await;
+        let at_once = (self.states(&orders).await, self.seen().await);
+        for order in &orders {
+            self.handle(&[&canceled(order, 1)]).await.expect("undone");
+        }
+        self.is_seen(&before, "both given back").await;
+
+        let orders = [self.another(), self.another()];
+        for order in &orders {
+            self.handle(&[&created(order)]).await.expect("decided");
+        }
+        let in_turn = (self.states(&orders).await, self.seen().await);
+        assert_eq!(at_once, in_turn, "{}", self.law);
+    }
+
+    /// Decides the first order, then the second in a transaction of its own, then ends the
+    /// first. Who waits for the other does so; who was slower tries again.
+    async fn overlap(&self, [first, second]: &[OrderContext; 2]) {
+        let [first, second] = [created(first), created(second)];
+        let tx = self.begin(self.locks).await.expect("begun");
+        let decided = self.decide(&tx, &[&first]).await.expect("decided");
+        let slower = [&second];
+        let mut slower = std::pin::pin!(self.handle(&slower));
+        let in_time = tokio::time::timeout(OVERLAP, &mut slower).await;
+        let ended = self.commit(tx, decided).await;
+        let others = match in_time {
+            Ok(ended) => ended,
+            Err(_) => slower.await,
+        };
+        for (ended, event) in [(ended, &first), (others, &second)] {
+            match ended {
+                Err(Fault::Conflict(_)) => {
+                    let tx = self.begin(true).await.expect("begun");
+                    let decided = self.decide(&tx, &[event]).await.expect("decided again");
+                    self.commit(tx, decided).await.expect("committed");
+                }
+                ended => drop(ended.expect("committed")),
+            }
+        }
+    }
 }
 
 // What is said to the participant about the order that can be held.
 impl Trial<'_> {
+    /// A new order like the one that can be held.
+    fn another(&self) -> OrderContext {
+        let order = self.sample.held.clone();
+        OrderContext::new(NewOrder {
+            order_id: OrderId(clock::new_id()),
+            user_id: order.user_id,
+            flow: order.flow,
+            needed: order.needed,
+            lines: order.lines,
+            discount: order.discount,
+            coupon_id: order.coupon_id,
+            placed_at: order.placed_at,
+            deadline: order.deadline,
+        })
+        .expect("as valid as the other")
+    }
+
     fn take(&self) -> Delivery {
         created(&self.sample.held)
     }
@@ -262,10 +343,25 @@ fn delivery(entry: &'static Entry, order: &OrderContext, body: bytes::Bytes) -> 
 impl Trial<'_> {
     /// Handles events in one transaction and commits it, as the runtime does.
     async fn handle(&self, slice: &[&Delivery]) -> Result<Vec<Emission>, Fault> {
+        let tx = self.begin(self.locks).await?;
+        let emissions = self.decide(&tx, slice).await?;
+        self.commit(tx, emissions).await
+    }
+
+    async fn begin(&self, locks: bool) -> Result<Tx, Fault> {
+        match locks {
+            true => self.database.begin().await,
+            false => self.database.begin_optimistic().await,
+        }
+    }
+
+    async fn decide(&self, tx: &Tx, slice: &[&Delivery]) -> Result<Vec<Emission>, Fault> {
         let slice: Vec<Delivery> = slice.iter().map(|delivery| (*delivery).clone()).collect();
-        let tx = self.database.begin().await?;
         let handler = &self.sample.subscription.handler;
-        let emissions = handler.handle(&tx, &slice).await?;
+        handler.handle(tx, &slice).await
+    }
+
+    async fn commit(&self, tx: Tx, emissions: Vec<Emission>) -> Result<Vec<Emission>, Fault> {
         outbox::append(&tx, emissions.clone()).await?;
         tx.commit().await?;
         Ok(emissions)
@@ -293,7 +389,7 @@ impl Trial<'_> {
     async fn seen(&self) -> Vec<String> {
         let rows = self.database.query(self.sample.seen, vec![]).await;
         let rows = rows.expect("the query of what is seen");
-        let text = |row: &sea_orm::QueryResult| row.try_get("", "seen").expect("a text `seen`");
+        let text = |row: &QueryResult| row.try_get("", "seen").expect("a text `seen`");
         rows.iter().map(text).collect()
     }
 
@@ -302,14 +398,17 @@ impl Trial<'_> {
     }
 
     async fn is_in(&self, state: &str) {
-        let sql = "SELECT state FROM holds WHERE order_id = $1";
-        let id = self.sample.held.order_id.0;
-        let rows = self.database.query(sql, vec![id.into()]).await;
-        let rows = rows.expect("the holds");
-        let is: Vec<String> = rows
-            .iter()
-            .filter_map(|r| r.try_get("", "state").ok())
-            .collect();
+        let is = self.states(std::slice::from_ref(&self.sample.held)).await;
         assert_eq!(is, [state], "{}", self.law);
+    }
+
+    /// The states of the holds of some orders, sorted.
+    async fn states(&self, orders: &[OrderContext]) -> Vec<String> {
+        let ids = Rows::ids(orders.iter().map(|order| order.order_id.0));
+        let sql = "SELECT state FROM holds WHERE order_id IN (SELECT id FROM v) ORDER BY state";
+        let rows = self.database.fetch(ids, sql, vec![]).await;
+        let rows = rows.expect("the holds");
+        let state = |row: &QueryResult| row.try_get("", "state").expect("a text `state`");
+        rows.iter().map(state).collect()
     }
 }

@@ -131,7 +131,8 @@ pub(crate) async fn refuse_as_recorded(tx: &Tx, refused: &Envelope) -> Result<()
 struct Row<H> {
     // None: there is no row, and what was asked has not made one yet.
     outcome: Option<Outcome<H>>,
-    stored: bool,
+    // State and count of answers as they were loaded; none: it is not stored yet.
+    loaded: Option<(String, i64)>,
     changed: bool,
 }
 
@@ -207,7 +208,7 @@ impl<P: Participant> Protocol<P> {
         let id = context.order_id.0;
         let row = holds.entry(id).or_insert(Row {
             outcome: None,
-            stored: false,
+            loaded: None,
             changed: false,
         });
         let what = decide(row.outcome.as_ref(), *signal);
@@ -293,13 +294,10 @@ async fn load_holds<H: DeserializeOwned>(
     tx: &Tx,
     ids: BTreeSet<Uuid>,
 ) -> Result<HashMap<Uuid, Row<H>>, Fault> {
-    let sql = format!(
-        "SELECT order_id, state, held, refusal, answered, settled_at, released_at FROM holds
-         WHERE order_id IN (SELECT id FROM v) ORDER BY order_id {}",
-        tx.for_update()
-    );
+    let sql = "SELECT order_id, state, held, refusal, answered, settled_at, released_at FROM holds
+               WHERE order_id IN (SELECT id FROM v) ORDER BY order_id";
     let mut holds = HashMap::new();
-    for row in tx.fetch(Rows::ids(ids), &sql, vec![]).await? {
+    for row in tx.load(Rows::ids(ids), sql, vec![]).await? {
         let state: String = row.try_get("", "state")?;
         let held: String = row.try_get("", "held")?;
         let refusal: String = row.try_get("", "refusal")?;
@@ -315,7 +313,7 @@ async fn load_holds<H: DeserializeOwned>(
         };
         let read = Row {
             outcome: Some(outcome),
-            stored: true,
+            loaded: Some((state, answered)),
             changed: false,
         };
         holds.insert(row.try_get("", "order_id")?, read);
@@ -345,6 +343,8 @@ async fn save_holds<H: Serialize>(
         ("answered", Column::Int),
         ("settled_at", Column::Int),
         ("released_at", Column::Int),
+        ("was", Column::Text),
+        ("had_answered", Column::Int),
     ]);
     let contexts: HashMap<Uuid, &OrderContext> = asked
         .iter()
@@ -358,14 +358,15 @@ async fn save_holds<H: Serialize>(
         };
         let state = outcome.state.name();
         let answered = i64::from(outcome.answered);
-        if row.stored {
-            let (settled, released) = (outcome.settled_at.into(), outcome.released_at.into());
+        if let Some((was, had_answered)) = &row.loaded {
             updates.push([
                 (*id).into(),
                 state.into(),
                 answered.into(),
-                settled,
-                released,
+                outcome.settled_at.into(),
+                outcome.released_at.into(),
+                was.as_str().into(),
+                (*had_answered).into(),
             ]);
         } else if let Some(context) = contexts.get(id) {
             inserts.push([
@@ -389,7 +390,10 @@ async fn save_holds<H: Serialize>(
     let sql = "UPDATE holds SET state = v.state, answered = v.answered,
                    settled_at = v.settled_at, released_at = v.released_at
                FROM v WHERE holds.order_id = v.order_id";
-    tx.write(updates, sql, vec![]).await
+    // Each change of a hold changes one of the two.
+    let unchanged = "holds.state = v.was AND holds.answered = v.had_answered";
+    let sql = tx.as_loaded(sql, unchanged);
+    tx.write(updates, &sql, vec![]).await
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<Option<T>, Fault> {

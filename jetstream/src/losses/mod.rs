@@ -2,3 +2,5 @@
 
 pub(crate) mod fence;
 pub(crate) mod reconcile;
+pub(crate) mod said;
+pub(crate) mod watch;

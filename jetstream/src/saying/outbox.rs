@@ -1,8 +1,6 @@
 //! The outbox: events are written in the transaction that decided them, and published
 //! after its commit (R7). Rows stay, so that what a broker lost can be said again.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
 use events::{Envelope, EventId, OrderId, catalog};
 use sea_orm::{DbBackend, QueryResult};
@@ -191,125 +189,6 @@ pub(crate) async fn take_up(tx: &Tx, event: Uuid) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The numbers of the rows that were decided from a time on; empty when there are none. Numbers are taken at the commit and times before it, so
-/// rows that were decided within a transaction's time of each other may be on either side.
-pub(crate) async fn numbers_since(
-    database: &Database,
-    from: i64,
-) -> Result<RangeInclusive<i64>, Fault> {
-    let sql = "SELECT coalesce(min(pseq), 1) AS first, coalesce(max(pseq), 0) AS last FROM outbox";
-    let rows = database.query(sql, vec![]).await?;
-    let row = rows
-        .first()
-        .ok_or(Fault::Permanent("no numbers".to_owned()))?;
-    let (first, last): (i64, i64) = (row.try_get("", "first")?, row.try_get("", "last")?);
-    let (mut low, mut high) = (first, last + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let sql = "SELECT decided_at FROM outbox WHERE pseq >= $1 ORDER BY pseq LIMIT 1";
-        let rows = database.query(sql, vec![middle.into()]).await?;
-        let decided_at = rows.first().map(|row| row.try_get::<i64>("", "decided_at"));
-        match decided_at.transpose()? {
-            Some(decided_at) if decided_at < from => low = middle + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low..=last)
-}
-
-/// Where the stream has the first of the rows from a number on; 0 when that is not known of
-/// one of them. Without such rows, what follows on the newest row that is published.
-pub(crate) async fn stands_from(database: &Database, number: i64) -> Result<u64, Fault> {
-    let sql = "SELECT coalesce(
-                   (SELECT min(stream_sequence) FROM published WHERE pseq >= $1),
-                   (SELECT stream_sequence + 1 FROM published ORDER BY pseq DESC LIMIT 1),
-                   1) AS first";
-    let rows = database.query(sql, vec![number.into()]).await?;
-    let first = rows.first().map(|row| row.try_get::<i64>("", "first"));
-    Ok(u64::try_from(first.transpose()?.unwrap_or(1)).unwrap_or(0))
-}
-
-/// The numbers of what is settled, and was not compared with the stream yet.
-pub(crate) async fn uncompared(database: &Database) -> Result<RangeInclusive<i64>, Fault> {
-    let sql = "SELECT compared, up_to FROM relayed";
-    let rows = database.query(sql, vec![]).await?;
-    let row = rows.first();
-    let row = row.ok_or_else(|| Fault::Permanent("no relayed row".to_owned()))?;
-    let compared: i64 = row.try_get("", "compared")?;
-    let up_to: i64 = row.try_get("", "up_to")?;
-    Ok(compared + 1..=up_to)
-}
-
-/// Notes that everything up to a number was compared with the stream.
-pub(crate) async fn note_compared(database: &Database, up_to: i64) -> Result<(), Fault> {
-    let sql = "UPDATE relayed SET compared = $1 WHERE compared < $1";
-    database.execute(sql, vec![up_to.into()]).await?;
-    Ok(())
-}
-
-/// Which events have these numbers, and where they stand in the stream; those of which that is
-/// known.
-pub(crate) async fn places(
-    database: &Database,
-    numbers: &[i64],
-) -> Result<Vec<(EventId, u64)>, Fault> {
-    let mut wanted = Rows::of(&[("number", Column::Int)]);
-    for number in numbers {
-        wanted.push([(*number).into()]);
-    }
-    let sql = "SELECT event_id, stream_sequence FROM outbox JOIN published USING (pseq)
-               WHERE pseq IN (SELECT number FROM v) AND stream_sequence > 0";
-    let tx = database.begin().await?;
-    let rows = tx.fetch(wanted, sql, vec![]).await?;
-    let place = |row: &QueryResult| {
-        let sequence: i64 = row.try_get("", "stream_sequence")?;
-        Ok((
-            EventId(row.try_get("", "event_id")?),
-            sequence.unsigned_abs(),
-        ))
-    };
-    rows.iter().map(place).collect()
-}
-
-/// The events with these numbers, the first so many of them.
-pub(crate) async fn ids(
-    database: &Database,
-    numbers: RangeInclusive<i64>,
-    limit: usize,
-) -> Result<Vec<(EventId, i64)>, Fault> {
-    let sql = "SELECT event_id, pseq FROM outbox WHERE pseq BETWEEN $1 AND $2
-               ORDER BY pseq LIMIT $3";
-    let (first, last) = numbers.into_inner();
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = database.query(sql, vec![first.into(), last.into(), limit.into()]);
-    let rows = rows.await?;
-    rows.iter()
-        .map(|row| {
-            Ok((
-                EventId(row.try_get("", "event_id")?),
-                row.try_get("", "pseq")?,
-            ))
-        })
-        .collect()
-}
-
-/// The numbers of rows that were published by a time, the first so many of a range.
-pub(crate) async fn published(
-    database: &Database,
-    numbers: &RangeInclusive<i64>,
-    until: i64,
-    limit: i64,
-) -> Result<Vec<i64>, Fault> {
-    let sql = "SELECT pseq FROM published WHERE pseq BETWEEN $1 AND $2 AND published_at <= $3
-               ORDER BY pseq LIMIT $4";
-    let (first, last) = (*numbers.start(), *numbers.end());
-    let values = vec![first.into(), last.into(), until.into(), limit.into()];
-    let rows = database.query(sql, values).await?;
-    rows.iter()
-        .map(|row| Ok(row.try_get("", "pseq")?))
-        .collect()
-}
-
 /// Rows by their numbers.
 pub(crate) async fn numbered(
     database: &Database,
@@ -334,11 +213,16 @@ pub(crate) async fn mark(database: &Database, stored: &[(i64, u64)]) -> Result<(
         rows.push([(*pseq).into(), sequence.into()]);
     }
     let sql = "INSERT INTO published (pseq, published_at, stream_sequence)
-               SELECT pseq, CAST($1 AS BIGINT), sequence FROM v WHERE true
-               ON CONFLICT (pseq) DO UPDATE SET stream_sequence = excluded.stream_sequence";
-    let now = database.clock().now();
-    database.run(rows, sql, vec![now.into()]).await?;
-    Ok(())
+               SELECT pseq, CAST($1 AS BIGINT), sequence FROM v WHERE true";
+    let now = vec![database.clock().now().into()];
+    // Being ready for rows that are there costs nearly as much as writing them, and few are.
+    let marked = database.run(rows.clone(), sql, now.clone()).await;
+    if let Err(Fault::Conflict(_)) = marked {
+        let again = "ON CONFLICT (pseq) DO UPDATE SET stream_sequence = excluded.stream_sequence";
+        database.run(rows, &format!("{sql} {again}"), now).await?;
+        return Ok(());
+    }
+    marked.map(drop)
 }
 
 /// Removes rows that were decided before a time, from the first number on, so that numbers
@@ -494,4 +378,4 @@ fn read(row: &QueryResult) -> Result<Committed, Fault> {
 
 #[cfg(all(test, feature = "fixtures"))]
 #[path = "outbox_tests.rs"]
-mod tests;
+pub(crate) mod tests;

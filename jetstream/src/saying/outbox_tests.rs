@@ -2,7 +2,7 @@ use super::*;
 use crate::database::fixture::on_each_database;
 use crate::shell::service::Service;
 
-const SERVICE: Service = Service {
+pub(crate) const SERVICE: Service = Service {
     name: "test",
     migrations: Vec::new,
     subscriptions: |_| vec![],
@@ -15,7 +15,7 @@ fn event(pseq: i64) -> Uuid {
 }
 
 /// Rows with these numbers; each was decided at its number.
-async fn say(database: &Database, pseqs: std::ops::RangeInclusive<i64>) {
+pub(crate) async fn say(database: &Database, pseqs: std::ops::RangeInclusive<i64>) {
     let mut rows = Rows::of(&[("n", Column::Int), ("id", Column::Id)]);
     for pseq in pseqs {
         rows.push([pseq.into(), event(pseq).into()]);
@@ -107,41 +107,6 @@ async fn in_an_outage_few_rows_are_late_and_all_are_found() {
         assert!(up_to <= LATE + NEXT, "{up_to}");
         let all: Vec<_> = (1..=3000).collect();
         assert_eq!(open, all);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_is_compared_begins_at_a_time_and_where_that_stands() {
-    on_each_database(&SERVICE, async |database| {
-        let since = async |from| {
-            let numbers = numbers_since(database, from).await;
-            numbers.expect("read").into_inner()
-        };
-        assert_eq!(since(0).await, (1, 0), "nothing was said");
-        assert_eq!(stands_from(database, 1).await.expect("read"), 1);
-
-        // The first ones have been pruned.
-        say(database, 40..=140).await;
-        assert_eq!(since(0).await, (40, 140));
-        assert_eq!(since(77).await, (77, 140));
-        assert_eq!(since(141).await, (141, 140), "all are older");
-
-        let stored: Vec<_> = (40..=130).map(|pseq| (pseq, 1_000 - pseq as u64)).collect();
-        mark(database, &stored).await.expect("marked");
-        let from = async |number| stands_from(database, number).await.expect("read");
-        assert_eq!(from(40).await, 870, "the first in the stream");
-        assert_eq!(from(120).await, 870);
-        assert_eq!(from(131).await, 871, "what follows on the newest");
-        let first = published(database, &(50..=140), i64::MAX, 3).await;
-        assert_eq!(first.expect("read"), [50, 51, 52]);
-        let last = published(database, &(129..=140), i64::MAX, 9).await;
-        assert_eq!(last.expect("read"), [129, 130]);
-        let before = published(database, &(50..=140), 0, 3).await;
-        assert!(before.expect("read").is_empty(), "not by then");
-        let rows = numbered(database, &[60, 135, 999]).await.expect("read");
-        let rows: Vec<_> = rows.iter().map(|row| row.envelope.pseq).collect();
-        assert_eq!(rows, [60, 135]);
     })
     .await;
 }

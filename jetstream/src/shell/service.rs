@@ -19,7 +19,7 @@ use crate::http::auth::Authenticator;
 use crate::http::idempotency;
 use crate::http::routes::Routes;
 use crate::losses::fence::Fence;
-use crate::losses::reconcile;
+use crate::losses::watch::Watch;
 use crate::operating::metrics::Metrics;
 use crate::operating::pruning;
 use crate::replay::given::Given;
@@ -130,7 +130,7 @@ impl Service {
             settings,
         }));
         let compared = CancellationToken::new();
-        let watch = reconcile::Watch::new(shell.clone(), compared.clone());
+        let watch = Watch::new(shell.clone(), compared.clone());
         shell.spawn("reconciliation", watch.run());
         if !work.subscriptions.is_empty() {
             let consumer = Consumer {

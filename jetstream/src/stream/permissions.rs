@@ -1,8 +1,8 @@
 //! What each user of the broker may do: the least that it needs, read off the catalog.
 //!
 //! Allow-lists only; what is not named is refused. A service publishes its own subjects,
-//! pulls and acks its own consumer, hears its own inboxes, and reads the stream by direct
-//! get. Only the provisioner creates or changes anything.
+//! pulls and acks its own consumer, hears its own inboxes, reads the stream by direct get,
+//! and looks how far others are where it yields to them. Only the provisioner creates or changes anything.
 
 use std::fmt::Write as _;
 

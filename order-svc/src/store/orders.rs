@@ -20,7 +20,7 @@ pub(crate) const HINTS: &str = "notify.order.";
 pub(crate) const COLUMNS: &str = "order_id, state, reason, flags, refusals, context, attempt, \
                                   overdue, due_at, version, confirmed_at, updated_at, traceparent";
 
-/// Loads orders, locked in sorted key order.
+/// Loads orders that are to be changed.
 pub(crate) async fn load(
     tx: &Tx,
     ids: impl IntoIterator<Item = OrderId>,
@@ -29,10 +29,9 @@ pub(crate) async fn load(
     ids.sort_unstable();
     ids.dedup();
     let sql = format!(
-        "SELECT {COLUMNS} FROM orders WHERE order_id IN (SELECT id FROM v) ORDER BY order_id {}",
-        tx.for_update()
+        "SELECT {COLUMNS} FROM orders WHERE order_id IN (SELECT id FROM v) ORDER BY order_id"
     );
-    let rows = tx.fetch(Rows::ids(ids), &sql, vec![]).await?;
+    let rows = tx.load(Rows::ids(ids), &sql, vec![]).await?;
     let orders = rows
         .iter()
         .map(|row| read(row).map(|order| (order.context.order_id, order)));
@@ -134,8 +133,7 @@ pub(crate) async fn insert(tx: &Tx, placed: &[Placed]) -> Result<(), Fault> {
                    confirmed_at, updated_at)
                SELECT id, user_id, 'PENDING', '', flags, '[]', context, 0, 0, due_at, slot,
                    traceparent, 1, placed_at, 0, placed_at
-               FROM v WHERE true
-               ON CONFLICT DO NOTHING";
+               FROM v WHERE true";
     tx.write(rows, sql, vec![]).await
 }
 

@@ -169,7 +169,7 @@ pub(crate) const ALL: &[Switched] = &[
     },
     Switched {
         rule: "R10",
-        off: "two instances do not lock the rows that they count down",
+        off: "two instances neither lock the rows that they count down, nor look whether they are as they were",
         found: &["I1", "I2"],
         scenario: Scenario {
             id: "R10",
