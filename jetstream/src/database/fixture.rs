@@ -9,6 +9,16 @@ use crate::shell::service::Service;
 /// The PostgreSQL server for tests, as `postgres://user@host:port`.
 pub const POSTGRES: &str = "ENSEMBLE_TEST_POSTGRES";
 
+/// A service that does nothing: its database has what the runtime itself keeps.
+#[cfg(test)]
+pub(crate) const IDLE: Service = Service {
+    name: "test",
+    migrations: Vec::new,
+    subscriptions: |_| vec![],
+    routes: crate::http::Routes::none,
+    given: crate::replay::given::nothing,
+};
+
 /// Runs a test on a new database of the service: on SQLite, and on PostgreSQL if
 /// [`POSTGRES`] names a server.
 ///

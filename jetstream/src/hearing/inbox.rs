@@ -74,16 +74,7 @@ mod tests {
     use sea_orm::DbBackend;
 
     use super::*;
-    use crate::database::fixture::on_each_database;
-    use crate::shell::service::Service;
-
-    const SERVICE: Service = Service {
-        name: "test",
-        migrations: Vec::new,
-        subscriptions: |_| vec![],
-        routes: crate::http::Routes::none,
-        given: crate::replay::given::nothing,
-    };
+    use crate::database::fixture::{IDLE, on_each_database};
 
     fn heard(ids: &[u128]) -> Vec<Delivery> {
         let delivery = |id: &u128| {
@@ -113,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_is_fresh_once_and_known_to_who_expects_it_or_not() {
-        on_each_database(&SERVICE, async |database| {
+        on_each_database(&IDLE, async |database| {
             let fresh = hear(database.begin_optimistic().await, &[1, 2, 1]).await;
             assert_eq!(fresh.expect("heard"), [1, 2]);
             let again = hear(database.begin_optimistic().await, &[2, 3]).await;

@@ -186,15 +186,11 @@ fn own_filters(service: &str) -> HashSet<String> {
 /// Of these events, those that the database knows, with their numbers there; 0 for those
 /// that a person has accepted.
 async fn known(shell: &Shell, ids: Vec<Uuid>) -> Result<HashMap<Uuid, i64>, Fault> {
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
     let sql = "SELECT event_id, CAST(0 AS BIGINT) AS pseq FROM accepted_events
                WHERE event_id IN (SELECT id FROM v)
                UNION ALL
                SELECT event_id, pseq FROM outbox WHERE event_id IN (SELECT id FROM v)";
-    let tx = shell.database().begin().await?;
-    let rows = tx.fetch(Rows::ids(ids), sql, vec![]).await?;
+    let rows = shell.database().fetch(Rows::ids(ids), sql, vec![]).await?;
     let known = rows.iter();
     known
         .map(|row| Ok((row.try_get("", "event_id")?, row.try_get("", "pseq")?)))

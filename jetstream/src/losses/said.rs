@@ -95,8 +95,7 @@ pub(crate) async fn places(
     }
     let sql = "SELECT event_id, stream_sequence FROM outbox JOIN published USING (pseq)
                WHERE pseq IN (SELECT number FROM v) AND stream_sequence > 0";
-    let tx = database.begin().await?;
-    let rows = tx.fetch(wanted, sql, vec![]).await?;
+    let rows = database.fetch(wanted, sql, vec![]).await?;
     let place = |row: &QueryResult| {
         let sequence: i64 = row.try_get("", "stream_sequence")?;
         Ok((
@@ -149,13 +148,13 @@ pub(crate) async fn published(
 #[cfg(all(test, feature = "fixtures"))]
 mod tests {
     use super::*;
-    use crate::database::fixture::on_each_database;
+    use crate::database::fixture::{IDLE, on_each_database};
     use crate::saying::outbox;
-    use crate::saying::outbox::tests::{SERVICE, say};
+    use crate::saying::outbox::tests::say;
 
     #[tokio::test]
     async fn what_is_compared_begins_at_a_time_and_where_that_stands() {
-        on_each_database(&SERVICE, async |database| {
+        on_each_database(&IDLE, async |database| {
             let since = async |from| {
                 let numbers = numbers_since(database, from).await;
                 numbers.expect("read").into_inner()

@@ -44,17 +44,9 @@ async fn prune_some(database: &Database, consumer: &str, keep: Duration) -> Resu
 mod tests {
     use super::*;
     use crate::database::bulk::{Column, Rows};
-    use crate::database::fixture::on_each_database;
-    use crate::shell::service::Service;
+    use crate::database::fixture::{IDLE, on_each_database};
     use uuid::Uuid;
 
-    const SERVICE: Service = Service {
-        name: "test",
-        migrations: Vec::new,
-        subscriptions: |_| vec![],
-        routes: crate::http::Routes::none,
-        given: crate::replay::given::nothing,
-    };
     const DAY: i64 = 24 * 60 * 60 * 1000;
     const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -118,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_nobody_can_come_back_to_is_removed() {
-        on_each_database(&SERVICE, async |database| {
+        on_each_database(&IDLE, async |database| {
             assert_eq!(left(database).await, [0; 3], "nothing to do is fine");
             for (number, days) in [(1, 99), (2, 90), (3, 80), (4, 40), (5, 29), (6, 0)] {
                 event(database, number, days, number != 3).await;
@@ -139,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_rows_are_removed_a_few_at_a_time() {
-        on_each_database(&SERVICE, async |database| {
+        on_each_database(&IDLE, async |database| {
             let mut rows = Rows::of(&[("n", Column::Int), ("id", Column::Id)]);
             for n in 1..=2500 {
                 rows.push([n.into(), id(1, n).into()]);

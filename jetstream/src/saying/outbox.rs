@@ -200,8 +200,7 @@ pub(crate) async fn numbered(
     }
     let sql =
         format!("SELECT {SELECTED} FROM outbox WHERE pseq IN (SELECT number FROM v) ORDER BY pseq");
-    let tx = database.begin().await?;
-    let rows = tx.fetch(wanted, &sql, vec![]).await?;
+    let rows = database.fetch(wanted, &sql, vec![]).await?;
     rows.iter().map(read).collect()
 }
 

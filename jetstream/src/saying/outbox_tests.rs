@@ -1,14 +1,5 @@
 use super::*;
-use crate::database::fixture::on_each_database;
-use crate::shell::service::Service;
-
-pub(crate) const SERVICE: Service = Service {
-    name: "test",
-    migrations: Vec::new,
-    subscriptions: |_| vec![],
-    routes: crate::http::Routes::none,
-    given: crate::replay::given::nothing,
-};
+use crate::database::fixture::{IDLE, on_each_database};
 
 fn event(pseq: i64) -> Uuid {
     Uuid::from_u128(pseq.unsigned_abs().into())
@@ -53,7 +44,7 @@ async fn state(database: &Database) -> (i64, Vec<i64>) {
 
 #[tokio::test]
 async fn a_row_that_the_broker_does_not_take_is_passed_and_not_forgotten() {
-    on_each_database(&SERVICE, async |database| {
+    on_each_database(&IDLE, async |database| {
         let up = async |late_before| move_up(database, late_before).await.expect("moved");
         up(9).await;
         assert_eq!(state(database).await, (0, vec![]), "nothing was said");
@@ -80,7 +71,7 @@ async fn a_row_that_the_broker_does_not_take_is_passed_and_not_forgotten() {
 
 #[tokio::test]
 async fn what_was_refused_is_passed_until_it_is_taken_up() {
-    on_each_database(&SERVICE, async |database| {
+    on_each_database(&IDLE, async |database| {
         say(database, 1..=3).await;
         let refused = "UPDATE outbox SET refused = 'too large' WHERE pseq = 2";
         database.execute(refused, vec![]).await.expect("refused");
@@ -98,7 +89,7 @@ async fn what_was_refused_is_passed_until_it_is_taken_up() {
 
 #[tokio::test]
 async fn in_an_outage_few_rows_are_late_and_all_are_found() {
-    on_each_database(&SERVICE, async |database| {
+    on_each_database(&IDLE, async |database| {
         say(database, 1..=3000).await;
         for _ in 0..40 {
             move_up(database, i64::MAX).await.expect("moved");
@@ -125,7 +116,7 @@ async fn accept_and_say(database: &Database, pseqs: &[i64]) -> Result<Tx, Fault>
 
 #[tokio::test]
 async fn a_transaction_that_misses_a_row_leaves_nothing_even_as_one_statement() {
-    on_each_database(&SERVICE, async |database| {
+    on_each_database(&IDLE, async |database| {
         let state = async || {
             let sql = "SELECT (SELECT count(*) FROM accepted_events) AS accepted,
                            (SELECT count(*) FROM outbox) AS said, pseq FROM producer";

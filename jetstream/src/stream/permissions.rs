@@ -2,7 +2,8 @@
 //!
 //! Allow-lists only; what is not named is refused. A service publishes its own subjects,
 //! pulls and acks its own consumer, hears its own inboxes, reads the stream by direct get,
-//! and looks how far others are where it yields to them. Only the provisioner creates or changes anything.
+//! and looks how far others are where it yields to them. Only the provisioner creates or
+//! changes anything.
 
 use std::fmt::Write as _;
 
