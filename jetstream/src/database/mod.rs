@@ -1,5 +1,6 @@
 //! One service's database: SQLite embedded, or PostgreSQL. Same SQL, same migrations.
 
+mod ask;
 pub mod bulk;
 #[cfg(feature = "fixtures")]
 pub mod fixture;
@@ -147,7 +148,7 @@ impl Database {
             return Ok(vec![]);
         }
         let statement = rows.statement(self.backend(), sql, extra);
-        Ok(self.reader.query_all_raw(statement).await?)
+        Ok(ask::ask(&self.reader, statement).await?)
     }
 
     /// Runs one statement over many rows by itself; see [`Rows`].
@@ -349,7 +350,7 @@ impl Tx {
     async fn ask(&self, statement: Statement) -> Result<Vec<QueryResult>, Fault> {
         Ok(match self.begun.get() {
             Some(begun) => begun.query_all_raw(statement).await?,
-            None => self.writer.query_all_raw(statement).await?,
+            None => ask::ask(&self.writer, statement).await?,
         })
     }
 

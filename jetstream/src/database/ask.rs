@@ -1,0 +1,83 @@
+//! One statement by itself. On PostgreSQL its values are encoded from where they are: the
+//! library copies all of them before, and those of an array twice.
+
+use sea_orm::sqlx::postgres::PgArguments;
+use sea_orm::sqlx::{Arguments as _, AssertSqlSafe, Error, query_with};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, QueryResult};
+use sea_orm::{RuntimeErr, Statement, Value};
+use uuid::Uuid;
+
+/// Runs a statement and returns its rows.
+pub(super) async fn ask(
+    connection: &DatabaseConnection,
+    statement: Statement,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let arguments = match connection.get_database_backend() {
+        DbBackend::Postgres => encoded(&statement),
+        _ => None,
+    };
+    let Some(arguments) = arguments else {
+        return connection.query_all_raw(statement).await;
+    };
+    let rows = query_with(AssertSqlSafe(statement.sql), arguments)
+        .fetch_all(connection.get_postgres_connection_pool())
+        .await;
+    let failed = |error: Error| DbErr::Query(RuntimeErr::SqlxError(error.into()));
+    Ok(rows.map_err(failed)?.into_iter().map(Into::into).collect())
+}
+
+/// The values of a statement; none when there is one of another kind than those that tables
+/// of many rows have.
+fn encoded(statement: &Statement) -> Option<PgArguments> {
+    let mut arguments = PgArguments::default();
+    for value in statement.values.iter().flat_map(|values| &values.0) {
+        let added = match value {
+            Value::BigInt(number) => arguments.add(number),
+            Value::String(text) => arguments.add(text.as_deref()),
+            Value::Uuid(id) => arguments.add(id),
+            Value::Bytes(bytes) => arguments.add(bytes.as_deref()),
+            Value::Array(_, Some(cells)) => match cells.first()? {
+                Value::BigInt(_) => arguments.add(all(cells, number)?),
+                Value::String(_) => arguments.add(all(cells, text)?),
+                Value::Uuid(_) => arguments.add(all(cells, id)?),
+                Value::Bytes(_) => arguments.add(all(cells, bytes)?),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        added.ok()?;
+    }
+    Some(arguments)
+}
+
+fn all<'a, T>(cells: &'a [Value], of: fn(&'a Value) -> Option<T>) -> Option<Vec<T>> {
+    cells.iter().map(of).collect()
+}
+
+fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::BigInt(number) => *number,
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => text.as_deref(),
+        _ => None,
+    }
+}
+
+fn id(value: &Value) -> Option<Uuid> {
+    match value {
+        Value::Uuid(id) => *id,
+        _ => None,
+    }
+}
+
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::Bytes(bytes) => bytes.as_deref(),
+        _ => None,
+    }
+}
