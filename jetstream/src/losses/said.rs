@@ -25,15 +25,20 @@ pub(crate) async fn numbers_since(
     let (mut low, mut high) = (first, last + 1);
     while low < high {
         let middle = low + (high - low) / 2;
-        let sql = "SELECT decided_at FROM outbox WHERE pseq >= $1 ORDER BY pseq LIMIT 1";
-        let rows = database.query(sql, vec![middle.into()]).await?;
-        let decided_at = rows.first().map(|row| row.try_get::<i64>("", "decided_at"));
-        match decided_at.transpose()? {
+        match decided_at(database, middle).await? {
             Some(decided_at) if decided_at < from => low = middle + 1,
             _ => high = middle,
         }
     }
     Ok(low..=last)
+}
+
+/// When the first of the rows from a number on was decided.
+pub(crate) async fn decided_at(database: &Database, number: i64) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT decided_at FROM outbox WHERE pseq >= $1 ORDER BY pseq LIMIT 1";
+    let rows = database.query(sql, vec![number.into()]).await?;
+    let decided_at = rows.first().map(|row| row.try_get("", "decided_at"));
+    Ok(decided_at.transpose()?)
 }
 
 /// Where the stream has the first of the rows from a number on; 0 when that is not known of

@@ -29,9 +29,10 @@ const NEW_EVERY: Duration = Duration::from_secs(60);
 // memory, while later it reads and checks whole files for them. Instances share the work: who
 // gets there first does it, so they do not all begin at the same number.
 const MANY: RangeInclusive<i64> = 5_000..=10_000;
-// Reading an event back costs a good part of what saying it has cost. Where more are said per
-// second for a while, so many of them are read now, and the others by the daily look.
-const PER_SECOND: i64 = 500;
+// Reading an event back costs as much as saying it. Where more are said per second for a while,
+// so many of them are read now, and the others by the daily look. A broker that falls back has
+// lost a piece of time, as a rule all that came since its last sync (100 ms): ten of these.
+const PER_SECOND: i64 = 100;
 // Each instance waits an hour longer at most, and by another time: the first one does it for all.
 const ALL_EVERY: i64 = 24 * 60 * 60 * 1000;
 const ALL_LATER: i64 = 60 * 60 * 1000;
@@ -42,7 +43,6 @@ pub(crate) struct Watch {
     ready: CancellationToken,
     // What this instance compares has been decided since; none: its first look is to come.
     began_at: Option<i64>,
-    looked: i64,
     // The number up to which all was settled at the last look at the database.
     settled: i64,
     connects: u64,
@@ -54,14 +54,12 @@ impl Watch {
     /// `ready` is canceled when the first comparison has succeeded: before it, the service
     /// does not listen.
     pub(crate) fn new(shell: Shell, ready: CancellationToken) -> Self {
-        let now = shell.database().clock().now();
         let chance = i64::from(clock::new_id().as_bytes()[15]);
         Self {
             connects: connects(&shell),
             shell,
             ready,
             began_at: None,
-            looked: now,
             settled: 0,
             many: MANY.start() + (MANY.end() - MANY.start()) * chance / 255,
             all_every: ALL_EVERY + ALL_LATER * chance / 255,
@@ -126,7 +124,6 @@ impl Watch {
             said::note_compared_all(database, now).await?;
         }
         self.began_at.get_or_insert(now - FIRST_LOOK);
-        self.looked = now;
         Ok(())
     }
 
@@ -134,11 +131,14 @@ impl Watch {
     /// those that are looked at instead, evenly spread. A store that is set back has lost all
     /// that came within some time.
     async fn are_there(&self, new: &RangeInclusive<i64>, now: i64) -> Result<bool, Fault> {
-        let some = sample(new, (now - self.looked) * PER_SECOND / 1000);
+        let database = self.shell.database();
+        let since = said::decided_at(database, *new.start()).await?;
+        let seconds = since.map_or(0, |since| (now - since).max(1000) / 1000);
+        let some = sample(new, seconds * PER_SECOND);
         if some.is_empty() {
             return Ok(false);
         }
-        let said = said::places(self.shell.database(), &some).await?;
+        let said = said::places(database, &some).await?;
         let sequences: Vec<u64> = said.iter().map(|(_, sequence)| *sequence).collect();
         let found = history::at_each(self.shell.broker(), &sequences).await?;
         let found: HashSet<EventId> = found.into_iter().map(|f| f.envelope.id).collect();
