@@ -65,7 +65,7 @@ impl Invariant {
         snapshot: &Snapshot,
     ) -> Result<Vec<Violation>, Fault> {
         let rows = snapshot
-            .query(&(self.sql)(snapshot.backend(), service), vec![])
+            .query_whole_tables(&(self.sql)(snapshot.backend(), service))
             .await?;
         let violation = |row: &sea_orm::QueryResult| {
             let id = match row.try_get::<Uuid>("", "id") {
