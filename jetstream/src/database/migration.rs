@@ -11,6 +11,7 @@ pub(crate) fn runtime() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(Late),
         Box::new(Compared),
         Box::new(ComparedAll),
+        Box::new(Instances),
     ]
 }
 
@@ -282,6 +283,32 @@ impl MigrationTrait for ComparedAll {
             &[
                 // When all that the stream still keeps was compared with it; 0: never.
                 "ALTER TABLE relayed ADD COLUMN compared_all_at BIGINT NOT NULL DEFAULT 0",
+            ],
+        )
+        .await
+    }
+}
+
+struct Instances;
+
+impl MigrationName for Instances {
+    fn name(&self) -> &'static str {
+        "m0007_instances"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Instances {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(
+            manager,
+            &[
+                // Which instances of the service run, and when they last said so. PostgreSQL
+                // only: an SQLite file is open in one process.
+                "CREATE TABLE instances (
+                    id {id} PRIMARY KEY,
+                    seen_at BIGINT NOT NULL
+                ) {room}",
             ],
         )
         .await

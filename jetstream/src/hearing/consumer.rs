@@ -20,6 +20,7 @@ use crate::hearing::backlog::Backlog;
 use crate::hearing::batch::{Item, Work};
 use crate::hearing::dead_letter::{self, DeadLetter, Origin};
 use crate::hearing::pull::{Pull, answer, place};
+use crate::hearing::rank::Rank;
 use crate::operating::metrics::Meters;
 use crate::saying::relay::{Relay, TURN};
 use crate::stream::broker::Context;
@@ -49,6 +50,7 @@ pub(crate) struct Consumer {
     pub(crate) broker: Context,
     pub(crate) work: Arc<Work>,
     pub(crate) relay: Relay,
+    pub(crate) rank: Rank,
     // The time of the last event that was handled.
     pub(crate) heard_until: Arc<AtomicI64>,
     pub(crate) stop: CancellationToken,
@@ -65,7 +67,8 @@ impl Consumer {
     pub(crate) async fn run(self) {
         let mut pause = Pause::default();
         while !self.stop.is_cancelled() {
-            let pulling = Pull::start(self.broker.client(), &self.work.consumer).await;
+            let pulling =
+                Pull::start(self.broker.client(), &self.work.consumer, self.rank.clone()).await;
             let ended = match pulling {
                 Ok(mut pull) => {
                     let (ended, heard) = self.consume(&mut pull).await;
@@ -112,6 +115,7 @@ impl Consumer {
             let begun = Instant::now();
             self.handle(batch).await;
             took = begun.elapsed();
+            pull.keep_up(previous, took);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}

@@ -10,6 +10,7 @@ pub(crate) mod inbox;
 pub mod laws;
 pub mod participant;
 pub(crate) mod pull;
+pub(crate) mod rank;
 pub mod reaction;
 #[cfg(feature = "slow-steps")]
 mod slow_steps;

@@ -4,9 +4,7 @@
 //! takes what comes, and a message costs no more than that. The next request goes out
 //! while the messages of the last one still come in, so the broker never waits for it.
 //!
-//! One instance of a service is preferred, and others hear what it cannot take: large batches
-//! cost a fraction of small ones. Which it is, is drawn by lot for each consumer, so services
-//! prefer different machines.
+//! One instance of a service is preferred, and others hear what it cannot take; see [`Rank`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,11 +19,14 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::clock;
+use crate::hearing::rank::Rank;
 use crate::stream::topology::INSTANCES;
 
-// Messages that are asked for at most; the ack clock of those that have come is running.
+// Messages that are asked for: at least a batch, and where more are handled in a second, so
+// many, so that the preferred instance hears all of a burst. The ack clock of those that have
+// come is running.
 const AHEAD: usize = 512;
+const MOST_AHEAD: usize = 4096;
 // An instance that hangs is preferred for no longer than this.
 const EXPIRES: Duration = Duration::from_secs(10);
 // The broker says this often that a request is alive.
@@ -36,8 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 // What was on its way when asking ended has come when nothing comes for this long.
 const SILENCE: Duration = Duration::from_millis(100);
 const LONGEST_END: Duration = Duration::from_secs(1);
-// The broker knows 0 to 9; the lowest is served first.
-const PRIORITIES: u8 = 10;
 
 /// A durable consumer that is pulled from.
 pub(crate) struct Pull {
@@ -47,7 +46,8 @@ pub(crate) struct Pull {
     subject: String,
     inbox: String,
     incoming: Subscriber,
-    priority: u8,
+    rank: Rank,
+    ahead: usize,
     // Messages that were asked for and have not been taken.
     asked: usize,
     heard: Instant,
@@ -56,7 +56,7 @@ pub(crate) struct Pull {
 
 impl Pull {
     /// Begins to pull from a durable consumer of the stream.
-    pub(crate) async fn start(client: Client, durable: &str) -> Result<Self, String> {
+    pub(crate) async fn start(client: Client, durable: &str, rank: Rank) -> Result<Self, String> {
         let inbox = client.new_inbox();
         let incoming = client.subscribe(inbox.clone()).await;
         let statistics = client.statistics();
@@ -68,7 +68,8 @@ impl Pull {
             subject: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{durable}", catalog::STREAM),
             inbox,
             incoming: incoming.map_err(|error| error.to_string())?,
-            priority: clock::new_id().as_bytes()[15] % PRIORITIES,
+            rank,
+            ahead: AHEAD,
             asked: 0,
             heard: Instant::now(),
             look,
@@ -110,6 +111,12 @@ impl Pull {
         None
     }
 
+    /// So many messages were handled within a time: by that it asks for more ahead, or less.
+    pub(crate) fn keep_up(&mut self, handled: usize, took: Duration) {
+        let per_second = handled as f64 / took.as_secs_f64().max(0.001);
+        self.ahead = (per_second as usize).clamp(AHEAD, MOST_AHEAD);
+    }
+
     /// Asks for no more, and gives back what has come and was not begun, so that another
     /// instance has it at once.
     pub(crate) async fn end(mut self) {
@@ -142,16 +149,16 @@ impl Pull {
             self.asked = 0;
         }
         // A request into a lost connection may swallow messages until `ack_wait`.
-        if self.asked > AHEAD / 2 || self.client.connection_state() != State::Connected {
+        if self.asked > self.ahead / 2 || self.client.connection_state() != State::Connected {
             return Ok(());
         }
-        let batch = AHEAD - self.asked;
+        let batch = self.ahead - self.asked;
         let request = json!({
             "batch": batch,
             "expires": EXPIRES.as_nanos() as u64,
             "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
             "group": INSTANCES,
-            "priority": self.priority,
+            "priority": self.rank.now(),
         });
         let (subject, inbox) = (self.subject.clone(), self.inbox.clone());
         let request = Bytes::from(request.to_string());
@@ -175,7 +182,7 @@ impl Pull {
                 let headers = message.headers.as_ref();
                 let rest = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
                 let rest = rest.and_then(|rest| rest.as_str().parse().ok());
-                self.asked = self.asked.saturating_sub(rest.unwrap_or(AHEAD));
+                self.asked = self.asked.saturating_sub(rest.unwrap_or(self.asked));
             }
             status => {
                 self.asked = 0;

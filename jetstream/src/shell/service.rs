@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, DatabaseError, Location};
 use crate::hearing::batch::Work;
 use crate::hearing::consumer::Consumer;
+use crate::hearing::rank::Rank;
 use crate::hearing::subscription::Subscription;
 use crate::http::auth::Authenticator;
 use crate::http::idempotency;
@@ -137,6 +138,7 @@ impl Service {
                 broker: broker.clone(),
                 work,
                 relay,
+                rank: Rank::start(&shell),
                 heard_until,
                 stop: shell.stopping(),
             };
