@@ -1,6 +1,7 @@
 //! Opening a service's database: where it is, its connections, and its tables brought up to
 //! date.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait,
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Statement,
+    TransactionTrait,
 };
-use sea_orm_migration::{MigrationTrait, MigratorTraitSelf};
+use sea_orm_migration::{MigrationTrait, MigratorTraitSelf, seaql_migrations};
 
 use crate::clock::{self, Clock};
 use crate::database::{Database, migration};
@@ -87,6 +89,20 @@ impl MigratorTraitSelf for Migrations {
         let mut all = migration::runtime();
         all.extend((self.0)());
         all
+    }
+
+    /// Those of the next version are left out, which this one can work with: so an instance
+    /// that is still to be upgraded may be started again, and an upgrade be taken back.
+    async fn get_migration_models<C>(&self, db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
+    where
+        C: ConnectionTrait,
+    {
+        self.install(db).await?;
+        let known = self.migrations();
+        let known: HashSet<&str> = known.iter().map(|migration| migration.name()).collect();
+        let mut applied = seaql_migrations::Entity::find().all(db).await?;
+        applied.retain(|one| known.contains(one.version.as_str()));
+        Ok(applied)
     }
 }
 
@@ -384,4 +400,21 @@ async fn connect_postgres(service: &str, url: &str) -> Result<DatabaseConnection
                 .disable_statement_logging()
         });
     sea_orm::Database::connect(options).await
+}
+
+#[cfg(all(test, feature = "fixtures"))]
+mod tests {
+    use crate::database::fixture::{IDLE, on_each_database};
+
+    #[tokio::test]
+    async fn tables_that_the_next_version_has_brought_up_to_date_are_worked_with() {
+        on_each_database(&IDLE, async |database| {
+            let next =
+                "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_next', 0)";
+            database.execute(next, vec![]).await.expect("noted");
+            let again = database.migrate(IDLE.name, IDLE.migrations).await;
+            again.expect("nothing is to be done");
+        })
+        .await;
+    }
 }
