@@ -19,11 +19,14 @@ pub(super) async fn ask(
     let Some(arguments) = arguments else {
         return connection.query_all_raw(statement).await;
     };
-    let rows = query_with(AssertSqlSafe(statement.sql), arguments)
-        .fetch_all(connection.get_postgres_connection_pool())
-        .await;
+    // Who cannot connect waits, whatever the reason: it is no failure of the statement.
+    let away = |error: Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
     let failed = |error: Error| DbErr::Query(RuntimeErr::SqlxError(error.into()));
-    Ok(rows.map_err(failed)?.into_iter().map(Into::into).collect())
+    let pool = connection.get_postgres_connection_pool();
+    let mut connection = pool.acquire().await.map_err(away)?;
+    let query = query_with(AssertSqlSafe(statement.sql), arguments);
+    let rows = query.fetch_all(&mut *connection).await.map_err(failed)?;
+    Ok(rows.into_iter().map(Into::into).collect())
 }
 
 /// The values of a statement; none when there is one of another kind than those that tables

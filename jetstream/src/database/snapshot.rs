@@ -111,7 +111,8 @@ mod tests {
                 return;
             }
             // Nothing is there yet, so a planner that knows no better expects nothing.
-            database.execute("ANALYZE", vec![]).await.expect("analyzed");
+            let analyze = "ANALYZE outbox, published";
+            database.execute(analyze, vec![]).await.expect("analyzed");
             let snapshot = database.snapshot().await.expect("taken");
             let sql =
                 "EXPLAIN SELECT 1 FROM outbox o JOIN published p ON p.published_at = o.decided_at

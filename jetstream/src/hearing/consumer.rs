@@ -115,12 +115,12 @@ impl Consumer {
             let begun = Instant::now();
             self.handle(batch).await;
             took = begun.elapsed();
-            pull.keep_up(previous, took);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
                 () = backlog.yielding(previous, behind) => {}
             }
+            pull.keep_up(previous, begun.elapsed());
         }
     }
 

@@ -20,13 +20,13 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::hearing::rank::Rank;
-use crate::stream::topology::INSTANCES;
+use crate::stream::topology::{INSTANCES, MAX_ACK_PENDING};
 
 // Messages that are asked for: at least a batch, and where more are handled in a second, so
 // many, so that the preferred instance hears all of a burst. The ack clock of those that have
-// come is running.
+// come is running, and others need room below the bound of what is not acked.
 const AHEAD: usize = 512;
-const MOST_AHEAD: usize = 4096;
+const MOST_AHEAD: usize = MAX_ACK_PENDING as usize / 2;
 // An instance that hangs is preferred for no longer than this.
 const EXPIRES: Duration = Duration::from_secs(10);
 // The broker says this often that a request is alive.
@@ -113,8 +113,7 @@ impl Pull {
 
     /// So many messages were handled within a time: by that it asks for more ahead, or less.
     pub(crate) fn keep_up(&mut self, handled: usize, took: Duration) {
-        let per_second = handled as f64 / took.as_secs_f64().max(0.001);
-        self.ahead = (per_second as usize).clamp(AHEAD, MOST_AHEAD);
+        self.ahead = ahead(handled, took);
     }
 
     /// Asks for no more, and gives back what has come and was not begun, so that another
@@ -194,6 +193,12 @@ impl Pull {
     }
 }
 
+/// How much to ask for ahead where so many messages were handled within a time.
+fn ahead(handled: usize, took: Duration) -> usize {
+    let per_second = handled as f64 / took.as_secs_f64().max(0.001);
+    (per_second as usize).clamp(AHEAD, MOST_AHEAD)
+}
+
 /// Acks a message, or says that it is not done. What is lost is harmless: the event comes
 /// again, and its effect is known.
 pub(crate) async fn answer(client: &Client, message: &Message, kind: AckKind) {
@@ -257,6 +262,17 @@ mod tests {
             description: None,
             length: 0,
         }
+    }
+
+    #[test]
+    fn what_is_handled_in_a_second_is_asked_for_ahead_between_bounds() {
+        let ms = Duration::from_millis;
+        assert_eq!(ahead(100, ms(100)), 1000);
+        assert_eq!(ahead(64, ms(300)), AHEAD, "at least a batch");
+        assert_eq!(ahead(512, ms(10)), MOST_AHEAD);
+        assert_eq!(ahead(1, ms(0)), 1000, "no time at all");
+        let others = MAX_ACK_PENDING as usize - MOST_AHEAD - 512;
+        assert!(others >= 1024, "others have room while a batch is in hand");
     }
 
     #[test]

@@ -22,6 +22,7 @@ const LAST: u8 = 9;
 const SIGN_EVERY: Duration = Duration::from_secs(2);
 // Who has not signed for so long is gone.
 const GONE: Duration = Duration::from_secs(10);
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// How many instances are served before this one. It only makes them faster: as long as two
 /// have the same rank, both are served.
@@ -61,15 +62,17 @@ impl Rank {
                 Err(fault) => tracing::debug!(%fault, "the rank stays as it is"),
             }
         }
-        // The next one is preferred at once.
-        let _ = leave(database, id).await;
+        // The next one need not find out. It waits for no database that is away.
+        let _ = tokio::time::timeout(LEAVE, leave(database, id)).await;
     }
 }
 
 /// Signs; how many instances are there with lower ids.
 async fn sign(database: &Database, id: Uuid) -> Result<u8, Fault> {
     let now = database.clock().now();
-    let sql = "WITH gone AS (DELETE FROM instances WHERE seen_at < $3),
+    // Two that sign after a while both find each other gone, and none may wait for the other.
+    let sql = "WITH gone AS (DELETE FROM instances WHERE id IN (
+             SELECT id FROM instances WHERE seen_at < $3 AND id <> $1 FOR UPDATE SKIP LOCKED)),
          here AS (INSERT INTO instances (id, seen_at) VALUES ($1, $2)
                   ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at)
          SELECT count(*) AS before FROM instances WHERE id < $1 AND seen_at >= $3";

@@ -133,8 +133,7 @@ impl Watch {
     async fn are_there(&self, new: &RangeInclusive<i64>, now: i64) -> Result<bool, Fault> {
         let database = self.shell.database();
         let since = said::decided_at(database, *new.start()).await?;
-        let seconds = since.map_or(0, |since| (now - since).max(1000) / 1000);
-        let some = sample(new, seconds * PER_SECOND);
+        let some = sample(new, since.map_or(0, |since| in_time(now - since)));
         if some.is_empty() {
             return Ok(false);
         }
@@ -203,6 +202,11 @@ impl Watch {
     }
 }
 
+/// How many events are read back of those that were said within a time, in milliseconds.
+fn in_time(time: i64) -> i64 {
+    time.max(1000) * PER_SECOND / 1000
+}
+
 /// So many numbers of a range, evenly spread; none when there are not more.
 fn sample(numbers: &RangeInclusive<i64>, most: i64) -> Vec<i64> {
     let (first, count) = (*numbers.start(), numbers.end() - numbers.start() + 1);
@@ -231,5 +235,6 @@ mod tests {
         assert_eq!(sample(&(11..=20), 0), [0; 0]);
         let nothing = RangeInclusive::new(1, 0);
         assert_eq!(sample(&nothing, 5), [0; 0]);
+        assert_eq!([in_time(0), in_time(1990)], [PER_SECOND, 199]);
     }
 }

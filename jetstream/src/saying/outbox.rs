@@ -141,6 +141,8 @@ pub(crate) async fn unpublished(
 
 // Late rows at most. In an outage all rows are late; then the first of them are found anyway.
 const LATE: i64 = 1000;
+// Numbers that it moves over at once, within the time that a statement has.
+const AT_ONCE: i64 = 100_000;
 // Numbers that are looked at for late rows at once.
 const NEXT: i64 = 100;
 
@@ -148,14 +150,17 @@ const NEXT: i64 = 100;
 /// numbers, because the counter is locked until the commit; and a row that was passed stays
 /// settled, or becomes late.
 pub(crate) async fn move_up(database: &Database, late_before: i64) -> Result<(), Fault> {
-    // Numbers without a gap are all settled. Looking at each of their rows costs far more.
+    // Numbers without a gap are all settled; to look at each of their rows costs far more. When
+    // another instance has moved it meanwhile, nothing is written: it never goes back.
     let together = "UPDATE relayed SET up_to = (
              SELECT max(pseq) FROM (
                  SELECT pseq, pseq - row_number() OVER (ORDER BY pseq) AS before
-                 FROM published WHERE pseq > (SELECT up_to FROM relayed)) AS above
+                 FROM published WHERE pseq > (SELECT up_to FROM relayed)
+                     AND pseq <= (SELECT up_to + $1 FROM relayed)) AS above
              WHERE before = (SELECT up_to FROM relayed))
-         WHERE EXISTS (SELECT 1 FROM published WHERE pseq = up_to + 1)";
-    database.execute(together, vec![]).await?;
+         WHERE up_to = (SELECT up_to FROM relayed)
+             AND EXISTS (SELECT 1 FROM published WHERE pseq = up_to + 1)";
+    database.execute(together, vec![AT_ONCE.into()]).await?;
     let settled = "UPDATE outbox SET late = 0 WHERE late = 1 AND EXISTS (
                        SELECT 1 FROM published WHERE published.pseq = outbox.pseq)";
     database.execute(settled, vec![]).await?;

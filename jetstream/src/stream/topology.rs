@@ -9,6 +9,9 @@ use async_nats::jetstream::{self, consumer, stream};
 use events::{Flow, Step, catalog, step};
 use futures::TryStreamExt as _;
 
+/// Messages of a consumer that may be delivered and not acked, all instances together.
+pub(crate) const MAX_ACK_PENDING: i64 = 4096;
+
 /// The group that the instances of a service pull in: the broker gives its messages to the
 /// pull with the lowest priority number (NATS ADR-42), and to others what that one has not
 /// asked for.
@@ -54,7 +57,7 @@ impl ConsumerSpec {
             ack_wait: Duration::from_secs(5),
             // A limit would park an event silently; dead letters are the application's.
             max_deliver: -1,
-            max_ack_pending: 4096,
+            max_ack_pending: MAX_ACK_PENDING,
             // Shared out one by one, messages would come to each instance in small batches.
             priority_policy: consumer::PriorityPolicy::Prioritized,
             priority_groups: vec![INSTANCES.to_owned()],
