@@ -84,3 +84,61 @@ fn bytes(value: &Value) -> Option<&[u8]> {
         _ => None,
     }
 }
+
+#[cfg(all(test, feature = "fixtures"))]
+mod tests {
+    use super::*;
+    use crate::database::bulk::{Column, Rows};
+    use crate::database::fixture::{IDLE, on_each_database, on_postgres};
+    use crate::fault::Fault;
+
+    #[tokio::test]
+    async fn values_of_every_kind_arrive_as_they_are() {
+        on_each_database(&IDLE, async |database| {
+            let columns = &[
+                ("number", Column::Int),
+                ("words", Column::Text),
+                ("id", Column::Id),
+                ("body", Column::Bytes),
+            ];
+            let (id, body) = (Uuid::from_u128(7), vec![0_u8, 255]);
+            let row = || [(-3_i64).into(), "é".into(), id.into(), body.clone().into()];
+            // A 32-bit integer is of no column, and goes the way of the library.
+            for limit in [Value::from(9_i64), Value::from(9_i32)] {
+                let mut rows = Rows::of(columns);
+                rows.push(row());
+                let sql = "SELECT number, words, id, body FROM v WHERE number < $1";
+                let read = database.fetch(rows, sql, vec![limit]).await.expect("read");
+                let [read] = read.as_slice() else {
+                    panic!("one row of one: {}", read.len());
+                };
+                assert_eq!(read.try_get::<i64>("", "number"), Ok(-3));
+                assert_eq!(read.try_get::<String>("", "words").as_deref(), Ok("é"));
+                assert_eq!(read.try_get::<Uuid>("", "id"), Ok(id));
+                assert_eq!(read.try_get::<Vec<u8>>("", "body").as_ref(), Ok(&body));
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_database_that_lets_nobody_in_is_away() {
+        on_postgres(&IDLE, async |database| {
+            let shut =
+                "UPDATE pg_database SET datallowconn = false WHERE datname = current_database()";
+            database.execute(shut, vec![]).await.expect("shut");
+            // At once, so they cannot all have the connections that are there.
+            let asked = (1..=4_i64).map(|number| {
+                let mut rows = Rows::of(&[("number", Column::Int)]);
+                rows.push([number.into()]);
+                database.fetch(rows, "SELECT pg_sleep(0.2) FROM v", vec![])
+            });
+            let answers = futures::future::join_all(asked).await;
+            let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+            assert!(!refused.is_empty(), "a connection was to be made");
+            let away = |fault: &Fault| matches!(fault, Fault::Away(_));
+            assert!(refused.iter().all(away), "{refused:?}");
+        })
+        .await;
+    }
+}

@@ -28,6 +28,14 @@ pub async fn on_each_database(service: &Service, test: impl AsyncFn(&Database)) 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let location = Location::Sqlite(folder.path().join("test.db"));
     on(service, &location, &test).await;
+    on_postgres(service, test).await;
+}
+
+/// Runs a test on a new database of the service on PostgreSQL, if [`POSTGRES`] names a server.
+///
+/// # Panics
+/// When a database cannot be made.
+pub async fn on_postgres(service: &Service, test: impl AsyncFn(&Database)) {
     if let Ok(server) = std::env::var(POSTGRES) {
         let server = server.trim_end_matches('/');
         let name = format!("test_{}", clock::new_id().simple());

@@ -169,19 +169,6 @@ impl Database {
         Ok(self.writer.execute_raw(statement).await?.rows_affected())
     }
 
-    /// Runs one statement by itself that writes, and returns rows.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub(crate) async fn write_and_read(
-        &self,
-        sql: &str,
-        values: Vec<Value>,
-    ) -> Result<Vec<QueryResult>, Fault> {
-        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
-        Ok(ask::ask(&self.writer, statement).await?)
-    }
-
     /// Asks the database for the time, and sets the clock by it.
     ///
     /// # Errors

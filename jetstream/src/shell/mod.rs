@@ -24,6 +24,7 @@ use crate::event::Emission;
 use crate::failpoint::{self, Point};
 use crate::fault::Fault;
 use crate::hearing::batch::Work;
+use crate::hearing::rank::Rank;
 use crate::http::auth::Authenticator;
 use crate::http::intake::{Commands, Intake};
 use crate::losses::fence::Fence;
@@ -55,6 +56,7 @@ struct Inner {
     // Told when the broker's numbers fall back.
     suspect: Arc<Notify>,
     // The time of the last event that was handled.
+    rank: Rank,
     heard_until: Arc<AtomicI64>,
     // What is counted when somebody reads the metrics.
     overdue: Mutex<Vec<(&'static str, &'static str)>>,

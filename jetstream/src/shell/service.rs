@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, DatabaseError, Location};
 use crate::hearing::batch::Work;
 use crate::hearing::consumer::Consumer;
-use crate::hearing::rank::Rank;
+use crate::hearing::rank::{self, Rank};
 use crate::hearing::subscription::Subscription;
 use crate::http::auth::Authenticator;
 use crate::http::idempotency;
@@ -126,6 +126,7 @@ impl Service {
             database_up: AtomicBool::new(true),
             fence: Fence::default(),
             suspect,
+            rank: Rank::last(),
             heard_until: heard_until.clone(),
             overdue: Mutex::default(),
             settings,
@@ -138,7 +139,7 @@ impl Service {
                 broker: broker.clone(),
                 work,
                 relay,
-                rank: Rank::start(&shell),
+                rank: shell.0.rank.clone(),
                 heard_until,
                 stop: shell.stopping(),
             };
@@ -151,6 +152,9 @@ impl Service {
                 read
             }
             .boxed()
+        });
+        shell.every("rank", rank::SIGN_EVERY, |shell| {
+            async move { shell.0.rank.clone().sign(shell.database()).await }.boxed()
         });
         shell.every("idempotency keys", idempotency::PRUNE_EVERY, |shell| {
             idempotency::prune(shell).boxed()
