@@ -2,11 +2,14 @@
 //!
 //! Large batches cost a fraction of small ones, and two that change the same rows at once
 //! cost more still. So one instance hears everything that it asks for, and the next one what
-//! is left. They sign a table of their database, and stand in the order of their ids, which
-//! begin with chance: services prefer different machines.
+//! is left. They sign a table of their database, and stand in the order of their ids: by
+//! machine, in an order of each service's own, so that services prefer different machines;
+//! and on a machine by age, so that all services prefer the same process, to whose one
+//! connection the broker then sends much at once.
 
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sea_orm::DbBackend;
@@ -22,6 +25,9 @@ const GONE: Duration = Duration::from_secs(15);
 // The broker knows 0 to 9; the lowest is served first (NATS ADR-42).
 const LAST: u8 = 9;
 
+// When this process began, in milliseconds: what its ids begin with.
+static BEGAN: LazyLock<u64> = LazyLock::new(|| clock::new_id().as_u64_pair().0 >> 16);
+
 /// How many instances are served before this one. It only makes them faster: as long as two
 /// have the same rank, both are served, and one that is alone is served whatever its rank.
 #[derive(Clone)]
@@ -31,11 +37,11 @@ pub(crate) struct Rank {
 }
 
 impl Rank {
-    /// The last one, of an instance that has not signed yet.
-    pub(crate) fn last() -> Self {
+    /// The last one, of an instance of a service that has not signed yet.
+    pub(crate) fn last(service: &str) -> Self {
+        let machine = rustix::system::uname();
         Self {
-            // The last bits of an id are by chance, the first ones the time.
-            id: Uuid::from_u128(clock::new_id().as_u128().reverse_bits()),
+            id: id(service, machine.nodename().to_bytes(), *BEGAN),
             now: Arc::new(AtomicU8::new(LAST)),
         }
     }
@@ -51,12 +57,23 @@ impl Rank {
     /// # Errors
     /// When the database is away; the rank stays as it is.
     pub(crate) async fn sign(self, database: &Database) -> Result<(), Fault> {
-        if database.backend() == DbBackend::Postgres {
-            let before = sign(database, self.id).await?;
-            self.now.store(before.min(LAST), Ordering::Relaxed);
-        }
+        let before = match database.backend() {
+            DbBackend::Postgres => sign(database, self.id).await?,
+            _ => 0,
+        };
+        self.now.store(before.min(LAST), Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The id of an instance: the machine's place for this service, the age of its process, and
+/// chance.
+fn id(service: &str, machine: &[u8], began: u64) -> Uuid {
+    let mut hasher = DefaultHasher::new();
+    (service, machine).hash(&mut hasher);
+    let [.., a, b] = clock::new_id().into_bytes();
+    let own = began << 16 | u64::from(u16::from_be_bytes([a, b]));
+    Uuid::from_u64_pair(hasher.finish(), own)
 }
 
 async fn sign(database: &Database, id: Uuid) -> Result<u8, Fault> {
@@ -78,8 +95,31 @@ async fn sign(database: &Database, id: Uuid) -> Result<u8, Fault> {
 
 #[cfg(all(test, feature = "fixtures"))]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::database::fixture::{IDLE, on_postgres};
+
+    #[test]
+    fn a_machine_prefers_its_oldest_process_and_services_prefer_different_machines() {
+        let machines: [&[u8]; 3] = [b"a", b"b", b"c"];
+        let first = |service| {
+            let ids = machines.map(|machine| {
+                let [old, young] = [1, 2].map(|began| id(service, machine, began));
+                assert!(old < young, "{service}");
+                old
+            });
+            ids.iter()
+                .enumerate()
+                .min_by_key(|(_, id)| **id)
+                .map(|(at, _)| at)
+        };
+        let services = ["order", "stock", "point", "coupon", "cart"];
+        let preferred: HashSet<_> = services.map(first).into();
+        assert!(preferred.len() > 1, "{preferred:?}");
+        let [one, another] = [(); 2].map(|()| id("order", b"a", 1));
+        assert_ne!(one, another, "two in a process");
+    }
 
     #[tokio::test]
     async fn no_two_instances_have_the_same_rank_and_who_is_gone_makes_room() {

@@ -21,6 +21,7 @@ use crate::clock::{self, millis};
 use crate::database::Database;
 use crate::failpoint::{self, Point};
 use crate::hearing::dead_letter;
+use crate::hearing::rank::Rank;
 use crate::saying::outbox::{self, Committed};
 use crate::saying::window::{Landed, NotSent, WINDOW, Window};
 use crate::stream::broker::Context;
@@ -62,6 +63,7 @@ impl Relay {
     pub(crate) fn start(
         broker: Context,
         database: Database,
+        rank: Rank,
         suspect: Arc<Notify>,
         tracer: Tracer,
         tasks: &Tasks,
@@ -91,7 +93,7 @@ impl Relay {
         tasks.spawn("publisher", publisher.run(incoming, stop.clone()));
         tasks.spawn("marker", mark(database.clone(), to_mark, in_flight.clone()));
         tasks.spawn("refuser", refuse(database.clone(), to_refuse, in_flight));
-        tasks.spawn("sweep", relay.clone().sweep(client, database, stop));
+        tasks.spawn("sweep", relay.clone().sweep(client, database, rank, stop));
         relay
     }
 
@@ -125,17 +127,21 @@ impl Relay {
         fresh.collect()
     }
 
-    async fn sweep(self, client: Client, database: Database, stop: CancellationToken) {
+    /// Looks every second; where others are first in rank, that much less often: all of them
+    /// look at the same rows.
+    async fn sweep(self, client: Client, database: Database, rank: Rank, stop: CancellationToken) {
         let mut interval = tokio::time::interval(SWEEP_EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut passed = u8::MAX;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = interval.tick() => {}
+                _ = interval.tick() => passed = passed.saturating_add(1),
             }
-            if client.connection_state() != State::Connected {
+            if passed <= rank.now() || client.connection_state() != State::Connected {
                 continue;
             }
+            passed = 0;
             if let Err(fault) = self.sweep_once(&database).await {
                 tracing::warn!(%fault, "the sweep of unpublished events failed; it is tried again");
             }

@@ -55,8 +55,8 @@ struct Inner {
     fence: Fence,
     // Told when the broker's numbers fall back.
     suspect: Arc<Notify>,
-    // The time of the last event that was handled.
     rank: Rank,
+    // The time of the last event that was handled.
     heard_until: Arc<AtomicI64>,
     // What is counted when somebody reads the metrics.
     overdue: Mutex<Vec<(&'static str, &'static str)>>,

@@ -99,9 +99,11 @@ impl Service {
         let database = database.measured(metrics.of(self.name));
         let database = database.hinting(Hints::start(broker.client(), &relay_tasks));
         let suspect = Arc::new(Notify::new());
+        let rank = Rank::last(self.name);
         let relay = Relay::start(
             broker.clone(),
             database.clone(),
+            rank.clone(),
             suspect.clone(),
             tracer.clone(),
             &relay_tasks,
@@ -126,7 +128,7 @@ impl Service {
             database_up: AtomicBool::new(true),
             fence: Fence::default(),
             suspect,
-            rank: Rank::last(),
+            rank: rank.clone(),
             heard_until: heard_until.clone(),
             overdue: Mutex::default(),
             settings,
@@ -139,7 +141,7 @@ impl Service {
                 broker: broker.clone(),
                 work,
                 relay,
-                rank: shell.0.rank.clone(),
+                rank,
                 heard_until,
                 stop: shell.stopping(),
             };
