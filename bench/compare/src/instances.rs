@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::load::{flags, median, ours};
+use crate::load::{flags, median, of_runs, ours};
 use crate::process::Scratch;
 use crate::table::{Table, number};
 use crate::{Args as All, Outcome, document};
@@ -39,6 +39,7 @@ pub(crate) fn run(all: &All, own: &Args) -> Outcome {
     let mut table = Table::new(&[
         "instances of each service",
         "orders/s",
+        "of runs",
         "against one",
         "p50 ms",
         "p99 ms",
@@ -53,6 +54,7 @@ pub(crate) fn run(all: &All, own: &Args) -> Outcome {
         table.row([
             count.to_string(),
             of("orders_per_second"),
+            of_runs(runs, "orders_per_second"),
             change.map_or("–".to_owned(), |change| format!("{change:+.0} %")),
             of("complete_ms/p50"),
             of("complete_ms/p99"),

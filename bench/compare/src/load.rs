@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::process::end_with_parent;
+use crate::table::number;
 use crate::{Args, Outcome};
 
 /// One run of `ensemble bench` with these flags: its report.
@@ -70,13 +71,25 @@ pub(crate) fn figure(report: &Value, window: usize, path: &str) -> Option<f64> {
 
 /// The median of a figure over reports.
 pub(crate) fn median(reports: &[Value], path: &str) -> Option<f64> {
-    let mut all: Vec<f64> = reports.iter().filter_map(|r| figure(r, 0, path)).collect();
-    all.sort_by(f64::total_cmp);
+    let all = ordered(reports, path);
     let (low, high) = (
         all.get(all.len().checked_sub(1)? / 2)?,
         all.get(all.len() / 2)?,
     );
     Some(f64::midpoint(*low, *high))
+}
+
+/// A figure of each of the reports, from the lowest on.
+pub(crate) fn of_runs(reports: &[Value], path: &str) -> String {
+    let all = ordered(reports, path).into_iter();
+    let all: Vec<String> = all.map(|figure| number(Some(figure))).collect();
+    all.join(" · ")
+}
+
+fn ordered(reports: &[Value], path: &str) -> Vec<f64> {
+    let mut all: Vec<f64> = reports.iter().filter_map(|r| figure(r, 0, path)).collect();
+    all.sort_by(f64::total_cmp);
+    all
 }
 
 #[cfg(test)]

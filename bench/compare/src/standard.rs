@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::load::{bench, figure, flags, median, ours};
+use crate::load::{bench, figure, flags, median, of_runs, ours};
 use crate::process::Scratch;
 use crate::table::{Table, number};
 use crate::targets::{self, Target};
@@ -335,19 +335,13 @@ fn loads(reports: &Reports) -> String {
     ]);
     for ((system, load), runs) in reports {
         let of = |path: &str| number(median(runs, path));
-        let mut rates: Vec<f64> = runs
-            .iter()
-            .filter_map(|run| figure(run, 0, "orders_per_second"))
-            .collect();
-        rates.sort_by(f64::total_cmp);
-        let rates: Vec<String> = rates.iter().map(|rate| number(Some(*rate))).collect();
         let broker = median(runs, "cpu_ms_per_order/nats-server")
             .or_else(|| median(runs, "cpu_ms_per_order/restate-server"));
         table.row([
             (*system).to_owned(),
             load.to_string(),
             of("orders_per_second"),
-            rates.join(" · "),
+            of_runs(runs, "orders_per_second"),
             of("complete_ms/p50"),
             of("complete_ms/p99"),
             of("complete_ms/p99.9"),
