@@ -15,6 +15,7 @@
 //! lose order.canceled 20     so many messages of a subject are acked, and have no effect
 //! grown                      events are those of a later build: with a field that none knows
 //! off R7 reconciliation      rules that do not hold
+//! off ranks                  all instances are served in turn, so that each has something to do
 //! clock 600000               the wall clock is so many milliseconds ahead
 //! ```
 

@@ -127,8 +127,8 @@ impl Relay {
         fresh.collect()
     }
 
-    /// Looks every second; where others are first in rank, that much less often: all of them
-    /// look at the same rows.
+    /// Looks every second where it is first in rank, every second second where it is next, and
+    /// so on, every ten seconds at least: all instances look at the same rows.
     async fn sweep(self, client: Client, database: Database, rank: Rank, stop: CancellationToken) {
         let mut interval = tokio::time::interval(SWEEP_EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -226,6 +226,7 @@ async fn races(stage: &mut Stage) -> Outcome {
 }
 
 async fn unlocked(stage: &mut Stage) -> Outcome {
+    stage.serve_in_turn()?;
     stage.add("stock-2", "stock")?;
     stage.start_with("stock-2", "off R10")?;
     stage.tell("stock", "off R10")?;

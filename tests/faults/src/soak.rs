@@ -83,6 +83,7 @@ impl Offered {
 
 async fn soak(stage: &mut Stage) -> Outcome {
     let soak = stage.given.soak.ok_or("it is not said how long")?;
+    stage.serve_in_turn()?;
     for service in ensemble::SERVICES {
         let second = second(service.name);
         stage.add(&second, service.name)?;

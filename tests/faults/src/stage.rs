@@ -98,6 +98,7 @@ pub(crate) struct Stage {
     guard: tokio::task::JoinHandle<()>,
     consumers: Vec<ConsumerSpec>,
     flags: Vec<&'static str>,
+    in_turn: bool,
     pub(crate) shop: Option<Arc<Shop>>,
 }
 
@@ -174,6 +175,7 @@ impl Stage {
             shop: None,
             nats,
             given,
+            in_turn: false,
         };
         for service in ensemble::SERVICES {
             stage.add(service.name, service.name)?;
@@ -213,6 +215,14 @@ impl Stage {
         launch.ok_or_else(|| format!("there is no {instance} on this stage"))
     }
 
+    /// From now on the instances of a service are served in turn, whatever their ranks: what
+    /// happens to any of them then matters.
+    pub(crate) fn serve_in_turn(&mut self) -> Outcome {
+        self.in_turn = true;
+        let instances = self.launches.keys();
+        instances.into_iter().try_for_each(|one| self.tell(one, ""))
+    }
+
     /// Starts an instance; what its failpoints were told before is forgotten.
     pub(crate) fn start(&mut self, instance: &str) -> Outcome {
         self.start_with(instance, "")
@@ -230,7 +240,9 @@ impl Stage {
     /// Tells the failpoints of an instance something, while it runs.
     pub(crate) fn tell(&self, instance: &str, plan: &str) -> Outcome {
         let path = &self.launch(instance)?.plan;
-        std::fs::write(path, plan).map_err(|e| format!("cannot write {}: {e}", path.display()))
+        let ranks = if self.in_turn { "off ranks\n" } else { "" };
+        std::fs::write(path, format!("{ranks}{plan}"))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))
     }
 
     /// Kills an instance at once.

@@ -42,6 +42,7 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 async fn clocks_are_wrong(stage: &mut Stage) -> Outcome {
+    stage.serve_in_turn()?;
     stage.add("order-2", "order")?;
     stage.start_with("order-2", "clock 600000")?;
     let load = stage.load()?;
