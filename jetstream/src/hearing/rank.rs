@@ -103,7 +103,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::database::fixture::{IDLE, on_postgres};
+    use crate::database::fixture::{IDLE, on_each_database, on_postgres};
 
     #[test]
     fn a_machine_prefers_its_oldest_process_and_services_prefer_different_machines() {
@@ -122,6 +122,17 @@ mod tests {
         let services = ["order", "stock", "point", "coupon", "cart"];
         let preferred: HashSet<_> = services.map(first).into();
         assert!(preferred.len() > 1, "{preferred:?}");
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_is_first_once_it_has_signed() {
+        on_each_database(&IDLE, async |database| {
+            let rank = Rank::last("order");
+            assert_eq!(rank.now(), LAST);
+            rank.clone().sign(database).await.expect("signed");
+            assert_eq!(rank.now(), 0);
+        })
+        .await;
     }
 
     #[tokio::test]

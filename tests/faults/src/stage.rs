@@ -219,8 +219,10 @@ impl Stage {
     /// happens to any of them then matters.
     pub(crate) fn serve_in_turn(&mut self) -> Outcome {
         self.in_turn = true;
-        let instances = self.launches.keys();
-        instances.into_iter().try_for_each(|one| self.tell(one, ""))
+        for instance in self.launches.keys() {
+            self.tell(instance, "")?;
+        }
+        Ok(())
     }
 
     /// Starts an instance; what its failpoints were told before is forgotten.
