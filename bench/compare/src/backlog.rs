@@ -13,7 +13,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 100_000)]
     orders: u64,
     /// Orders per second that go on and do not need the service
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 100)]
     rate: u32,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn run(all: &All, own: &Args) -> Outcome {
     let of = |path: &str| found.pointer(path).and_then(serde_json::Value::as_f64);
     let shown = |path: &str| number(of(path));
     let mut text = document::machine(all, &[document::database(&report)]);
-    let ratio = of("/events_per_second")
+    let ratio = of("/drained_per_second")
         .zip(of("/live_orders_per_second"))
         .map(|(drained, live)| drained / live);
     let _ = write!(
@@ -41,19 +41,22 @@ pub(crate) fn run(all: &All, own: &Args) -> Outcome {
         "\nThe service {} was away while {orders} orders that need it were placed, and came back \
          while {} orders per second went on that do not.\n\n\
          - {} events waited for it. It had worked off these, and what came meanwhile, {} s after it \
-         was started: {} events per second, {} × the live rate.\n\
+         was started: {} of them a second, {} × the live rate. With new ones it handled {} events \
+         a second.\n\
          - All of the orders were decided, and everything settled, after {} s.\n\n",
         found["away"].as_str().unwrap_or_default(),
         shown("/live_orders_per_second"),
         shown("/events"),
         shown("/drained_seconds"),
-        shown("/events_per_second"),
+        shown("/drained_per_second"),
         number(ratio),
+        shown("/handled_per_second"),
         shown("/decided_seconds"),
     );
     let mut table = Table::new(&["an order that does not need it", "p50 ms", "p99 ms"]);
     for (what, times) in [
-        ("alone, before", "idle_ms"),
+        ("one at a time, before", "idle_ms"),
+        ("at that rate, before", "usual_ms"),
         ("while the backlog was drained", "live_ms"),
     ] {
         let cells = ["p50", "p99"].map(|name| shown(&format!("/{times}/{name}")));

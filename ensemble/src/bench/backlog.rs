@@ -25,12 +25,17 @@ const OTHERS: [&str; 4] = ["order", "stock", "point", "cart"];
 // Orders that are placed one by one, to know how long they take when nothing else goes on.
 const IDLE: u64 = 200;
 const USUAL_RATE: f64 = 100.0;
+// Seconds that they go on at their rate before anything piles up.
+const USUAL_SECONDS: f64 = 15.0;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What was found before the service came back.
 struct Before {
     shop: Shop,
+    /// One order at a time.
     idle: Window,
+    /// As many a second as there will be when it is back.
+    usual: Window,
     tally: Tally,
     /// Events that the service has not heard.
     events: u64,
@@ -56,11 +61,12 @@ pub(super) async fn measure(
     let shop = filled(args, orders, folder, system).await?;
     system.only(&OTHERS)?;
     let before = piled_up(args, orders, system, shop).await?;
-    let (idle, events) = (before.idle.clone(), before.events);
+    let alone = [before.idle.clone(), before.usual.clone()];
+    let events = before.events;
     let back = Instant::now();
     system.also(&[AWAY])?;
     let after = drained(args, orders, system, before, back).await?;
-    Ok(vec![("backlog", described(events, &idle, &after))])
+    Ok(vec![("backlog", described(events, &alone, &after))])
 }
 
 /// The shop, filled while all services run.
@@ -85,26 +91,21 @@ async fn filled(args: &Args, orders: u64, folder: &Path, system: &System) -> Res
 /// Measures orders that do not need the service, and has others pile up for it.
 async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Result<Before, String> {
     let (places, nats_url) = (system.places(), system.nats_url().to_owned());
-    let mut plan = Plan::of(args);
+    let (mut plan, rate) = (Plan::of(args), rate(args));
     let (before, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
-        let outcomes = Outcomes::listen(&broker).await?;
         let Shop {
             products,
             users,
             operator,
         } = shop;
-        let mut all = customers(&places, users).await?;
-        (plan.warm_up, plan.orders, plan.windows, plan.mix.coupon) = (20, IDLE, 1, 0.0);
-        let market = plan.market(
-            progress.clone(),
-            bounds.clone(),
-            Some(products.clone()),
-            Some(outcomes),
-        );
-        let one = vec![all.pop().ok_or("there is no user")?];
-        all.extend(load::closed(&market, one).await?);
-        let (windows, tally) = plan.results(market)?;
+        let all = customers(&places, users).await?;
+        let market = async |plan: &Plan| {
+            let outcomes = Some(Outcomes::listen(&broker).await?);
+            let (progress, bounds) = (progress.clone(), bounds.clone());
+            Ok(plan.market(progress, bounds, Some(products.clone()), outcomes))
+        };
+        let (idle, usual, tally, all) = alone(&mut plan, rate, all, market).await?;
         plan.mix.coupon = 100.0;
         let market = plan.market(progress.clone(), bounds, Some(products.clone()), None);
         progress.begin("piling up", orders);
@@ -119,7 +120,8 @@ async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Resu
                 users,
                 operator,
             },
-            idle: one_of(windows)?,
+            idle,
+            usual,
             tally,
             events,
             delivered,
@@ -127,6 +129,26 @@ async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Resu
     })
     .await?;
     Ok(before)
+}
+
+/// Orders that do not need the service, with nothing else: one at a time, and at a rate.
+async fn alone(
+    plan: &mut Plan,
+    rate: f64,
+    mut all: Vec<Customer>,
+    market: impl AsyncFn(&Plan) -> Result<Rc<Market>, String>,
+) -> Result<(Window, Window, Tally, Vec<Customer>), String> {
+    (plan.warm_up, plan.orders, plan.windows, plan.mix.coupon) = (20, IDLE, 1, 0.0);
+    let idle = market(plan).await?;
+    let one = vec![all.pop().ok_or("there is no user")?];
+    all.extend(load::run(&idle, one, Pace::Closed).await?);
+    let (idle, mut tally) = plan.results(idle)?;
+    plan.orders = (rate * USUAL_SECONDS) as u64;
+    let usual = market(plan).await?;
+    let all = load::run(&usual, all, Pace::Open(rate)).await?;
+    let (usual, more) = plan.results(usual)?;
+    tally.add(more);
+    Ok((one_of(idle)?, one_of(usual)?, tally, all))
 }
 
 /// Goes on with orders that do not need the service while it works off what piled up.
@@ -138,8 +160,7 @@ async fn drained(
     back: Instant,
 ) -> Result<After, String> {
     let (places, nats_url) = (system.places(), system.nats_url().to_owned());
-    let rate = args.rate.unwrap_or(USUAL_RATE);
-    let mut plan = Plan::of(args);
+    let (mut plan, rate) = (Plan::of(args), rate(args));
     let (after, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
         let outcomes = Outcomes::listen(&broker).await?;
@@ -159,7 +180,7 @@ async fn drained(
             Some(outcomes),
         );
         let run = load::run(&market, all, Pace::Open(rate));
-        let ((), (seconds, handled)) =
+        let (_, (seconds, handled)) =
             tokio::try_join!(run, drain(&broker, &market, delivered, back))?;
         verify::quiet(&broker, None).await?;
         let decided = back.elapsed();
@@ -206,22 +227,29 @@ async fn position(broker: &Context) -> Result<(u64, u64), String> {
     Ok((waiting, info.delivered.consumer_sequence))
 }
 
+fn rate(args: &Args) -> f64 {
+    args.rate.unwrap_or(USUAL_RATE)
+}
+
 fn one_of(windows: Vec<Window>) -> Result<Window, String> {
     let first = windows.into_iter().next();
     first.ok_or("nothing was measured".to_owned())
 }
 
-fn described(events: u64, idle: &Window, after: &After) -> Value {
-    let per_second = after.handled as f64 / after.seconds;
+fn described(events: u64, [idle, usual]: &[Window; 2], after: &After) -> Value {
+    // New events came meanwhile; they are not counted for how fast the old ones went.
+    let drained = events as f64 / after.seconds;
     let live = after.live.orders as f64 / after.live.seconds;
     json!({
         "away": AWAY,
         "events": events,
         "drained_seconds": after.seconds,
-        "events_per_second": per_second,
+        "drained_per_second": drained,
+        "handled_per_second": after.handled as f64 / after.seconds,
         "decided_seconds": after.decided.as_secs_f64(),
         "live_orders_per_second": live,
         "idle_ms": percentiles(&idle.complete),
+        "usual_ms": percentiles(&usual.complete),
         "live_ms": percentiles(&after.live.complete),
     })
 }

@@ -66,23 +66,19 @@ pub(super) enum Buys {
     },
 }
 
-/// Has customers place orders until all windows of the meter are full.
+/// Has customers place orders until all windows of the meter are full; they can go on.
 pub(super) async fn run(
     market: &Rc<Market>,
     customers: Vec<Customer>,
     pace: Pace,
-) -> Result<(), String> {
+) -> Result<Vec<Customer>, String> {
     match pace {
-        Pace::Closed => closed(market, customers).await.map(drop),
+        Pace::Closed => closed(market, customers).await,
         Pace::Open(rate) => open(market, customers, rate).await,
     }
 }
 
-/// The closed loop; who has placed the orders can go on.
-pub(super) async fn closed(
-    market: &Rc<Market>,
-    customers: Vec<Customer>,
-) -> Result<Vec<Customer>, String> {
+async fn closed(market: &Rc<Market>, customers: Vec<Customer>) -> Result<Vec<Customer>, String> {
     let mut running = JoinSet::new();
     for mut customer in customers {
         let market = market.clone();
@@ -99,7 +95,11 @@ pub(super) async fn closed(
 }
 
 /// An order is due at its time, also when all customers are busy: what it then waits counts.
-async fn open(market: &Rc<Market>, customers: Vec<Customer>, rate: f64) -> Result<(), String> {
+async fn open(
+    market: &Rc<Market>,
+    customers: Vec<Customer>,
+    rate: f64,
+) -> Result<Vec<Customer>, String> {
     let (idle, mut next) = mpsc::unbounded_channel();
     for customer in customers {
         let _ = idle.send(customer);
@@ -130,7 +130,7 @@ async fn open(market: &Rc<Market>, customers: Vec<Customer>, rate: f64) -> Resul
     while let Some(ended) = running.join_next().await {
         ended.map_err(|error| error.to_string())??;
     }
-    Ok(())
+    Ok(std::iter::from_fn(|| next.try_recv().ok()).collect())
 }
 
 /// Has each customer spend a coupon, so that there is one that coupon refuses.

@@ -36,7 +36,7 @@ Examples:
   ensemble bench --rate 1000 --orders 20000        open loop: 1000 orders per second
   ensemble bench --in-flight 64 --refuse stock=5,point=2,coupon=1,cart=1 --cancel 3
   ensemble bench --in-flight 256 --orders 1000000 --windows 10 --restart
-  ensemble bench --backlog 100000 --rate 300       coupon comes back, and 300 orders/s go on
+  ensemble bench --backlog 100000                  coupon comes back, and 100 orders/s go on
 
 Latencies begin when an order was due: in the open loop, what it waits for a system that
 does not keep up counts. Every order needs all four steps and has two lines, unless the

@@ -158,16 +158,22 @@ pub(super) fn table(report: &Value) -> String {
         let of = |name: &str| number(&backlog[name], 1);
         let _ = writeln!(
             text,
-            "a backlog of {} events was drained in {} s, {} events/s; all orders were decided \
-             after {} s\nmeanwhile {} orders/s without a coupon\n",
+            "a backlog of {} events was drained in {} s, {} of them a second; {} events/s were \
+             handled, new ones too\nall orders were decided after {} s; meanwhile {} orders/s \
+             without a coupon\n",
             of("events"),
             of("drained_seconds"),
-            of("events_per_second"),
+            of("drained_per_second"),
+            of("handled_per_second"),
             of("decided_seconds"),
             of("live_orders_per_second"),
         );
         let names: Vec<&str> = PERCENTILES.iter().map(|(name, _)| *name).collect();
-        let rows = [("when idle", "idle_ms"), ("while drained", "live_ms")];
+        let rows = [
+            ("when idle", "idle_ms"),
+            ("at that rate", "usual_ms"),
+            ("while drained", "live_ms"),
+        ];
         rows_of(&mut text, "ms", &names, backlog, &rows);
     }
     if let Some(ms) = report["restart_ms"].as_f64() {
