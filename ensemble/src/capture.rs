@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use jetstream::replay::{Before, file, select};
-use jetstream::stream::broker;
 
-use crate::Broker;
+use crate::reach::Broker;
 use crate::failure::Failure;
 use crate::replay::range::{self, Range, Reading};
 
@@ -27,8 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
-    let broker = broker::connect(&args.broker.url()?, "capture").await;
-    let broker = broker.map_err(|error| error.to_string())?;
+    let broker = args.broker.connect("capture").await?;
     let tape = range::tape(&broker, &args.range, Reading::WithAllBefore).await?;
     let tape = select::needed(tape).map_err(|error| error.to_string())?;
     file::write(&tape, &args.out).map_err(|error| error.to_string())?;

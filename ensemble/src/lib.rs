@@ -28,13 +28,11 @@ mod trace;
 mod up;
 mod why;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jetstream::Service;
 use jetstream::shell::parse;
-use jetstream::stream::access::{Access, AccessArgs};
 pub use provision::grants;
 
 use failure::Failure;
@@ -178,34 +176,6 @@ fn complain(failure: &Failure) -> ExitCode {
         sentence => eprintln!("ensemble: {sentence}"),
     }
     failure.code()
-}
-
-/// How a command that looks into a running system finds its broker.
-#[derive(Debug, clap::Args)]
-struct Broker {
-    /// The broker; without it, the one of the system that runs on --data-dir
-    #[arg(long, env = "ENSEMBLE_NATS_URL")]
-    nats_url: Option<String>,
-    /// The data directory of a running system
-    #[arg(long, env = "ENSEMBLE_DATA_DIR", default_value = "data")]
-    data_dir: PathBuf,
-    #[command(flatten)]
-    access: AccessArgs,
-}
-
-impl Broker {
-    /// How it is reached.
-    fn url(&self) -> Result<Access, String> {
-        self.access.access(&self.address()?)
-    }
-
-    /// Where it is.
-    fn address(&self) -> Result<String, String> {
-        match &self.nats_url {
-            Some(url) => Ok(url.clone()),
-            None => Ok(up::Running::read(&self.data_dir)?.nats_url),
-        }
-    }
 }
 
 #[cfg(test)]

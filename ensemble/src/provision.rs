@@ -10,7 +10,8 @@ use jetstream::stream::topology::{self, Retention};
 use jetstream::stream::{broker, inspect, topology::ConsumerSpec};
 
 use crate::terminal::duration;
-use crate::{Broker, SERVICES};
+use crate::SERVICES;
+use crate::reach::Broker;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -74,8 +75,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), String> {
         print!("{}", permissions::render(&grants()));
         return Ok(());
     }
-    let broker = broker::connect(&args.broker.url()?, "provision").await;
-    let broker = broker.map_err(|error| error.to_string())?;
+    let broker = args.broker.connect("provision").await?;
     let settings = Settings {
         flows: args.flows.clone(),
         ..Settings::default()

@@ -3,14 +3,54 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jetstream::stream::access::Access;
+use jetstream::stream::access::{Access, AccessArgs};
 use jetstream::stream::broker;
 
-use crate::Broker;
 use crate::api::{Operator, operator};
+use crate::up::Running;
 
 // Who does not answer within this is said not to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a command that looks into a running system finds its broker.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Broker {
+    /// The broker; without it, the one of the system that runs on --data-dir
+    #[arg(long, env = "ENSEMBLE_NATS_URL")]
+    nats_url: Option<String>,
+    /// The data directory of a running system
+    #[arg(long, env = "ENSEMBLE_DATA_DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+impl Broker {
+    /// Connects, with a name for the connection.
+    pub(crate) async fn connect(&self, name: &str) -> Result<broker::Context, String> {
+        let access = self.access.access(&self.address()?)?;
+        let connected = broker::connect(&access, name).await;
+        let connected = connected.map_err(|error| match &self.nats_url {
+            Some(_) => error,
+            None => error.if_nobody_is_there(|| {
+                let ran = self.data_dir.display();
+                format!(
+                    "the system that ran on {ran} has ended: start it again with `ensemble up`, \
+                     or give --nats-url"
+                )
+            }),
+        });
+        connected.map_err(|error| error.to_string())
+    }
+
+    /// Where it is.
+    fn address(&self) -> Result<String, String> {
+        match &self.nats_url {
+            Some(url) => Ok(url.clone()),
+            None => Ok(Running::read(&self.data_dir)?.nats_url),
+        }
+    }
+}
 
 /// Where services and broker are.
 #[derive(Debug, clap::Args)]
@@ -35,8 +75,7 @@ impl Reach {
 
     /// The broker, when it is there.
     pub(crate) async fn broker(&self, name: &str) -> Result<broker::Context, String> {
-        let connected = broker::connect(&self.broker.url()?, name).await;
-        connected.map_err(|error| error.to_string())
+        self.broker.connect(name).await
     }
 
     pub(crate) fn data_dir(&self) -> &Path {

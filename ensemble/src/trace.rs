@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use events::Envelope;
-use jetstream::stream::{broker, history};
+use jetstream::stream::history;
 use jetstream::telemetry::{Rebuilt, rebuild};
 use serde_json::json;
 
-use crate::Broker;
+use crate::reach::Broker;
 use crate::terminal::say;
 use crate::timeline::order_id;
 
@@ -39,8 +39,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), String> {
     let order = order_id(&args.order_id)?;
-    let broker = broker::connect(&args.broker.url()?, "trace").await;
-    let broker = broker.map_err(|error| error.to_string())?;
+    let broker = args.broker.connect("trace").await?;
     let recorded = history::of_order(&broker, order).await;
     let recorded = recorded.map_err(|error| error.to_string())?;
     let events: Vec<Envelope> = recorded.into_iter().map(|event| event.envelope).collect();

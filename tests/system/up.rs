@@ -159,6 +159,8 @@ async fn stops_and_continues(backend: Backend) {
     let finished = process.ended().await;
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     system.has_no_broker().await;
+    let looked = system.command(&["trace", &order.to_string()]).await;
+    says_what_to_do(&looked, &["has ended", "ensemble up", "--nats-url"]);
 
     system.start().await;
     let view = system.user("alice").until_final(order).await;

@@ -18,7 +18,7 @@ use jetstream::database::snapshot::Snapshot;
 use jetstream::operating::evidence;
 use jetstream::operating::invariants::{self, Invariant};
 use jetstream::shell::config::ServeArgs;
-use jetstream::stream::broker::{self, Context};
+use jetstream::stream::broker::Context;
 use jetstream::stream::position::{self, Position};
 use jetstream::{Database, Fault, Service, Settings, clock};
 
@@ -27,6 +27,7 @@ pub use report::Report;
 
 use crate::SERVICES;
 use crate::failure::Failure;
+use crate::reach::Broker;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +41,7 @@ and counts what has not. It exits with 3 when something is not as it must be.";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    broker: crate::Broker,
+    broker: Broker,
     /// The services' --database-url; without it, the SQLite files in --data-dir
     #[arg(long, env = "ENSEMBLE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -63,8 +64,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         let database = database.map_err(|error| error.to_string())?;
         places.push(Place { service, database });
     }
-    let broker = broker::connect(&args.broker.url()?, "check").await;
-    let broker = broker.map_err(|error| error.to_string())?;
+    let broker = args.broker.connect("check").await?;
     let report = check(&broker, &serve.settings(), &places).await;
     let report = report.map_err(|fault| format!("the check could not be made: {fault}"))?;
     match args.json {

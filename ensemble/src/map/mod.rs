@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use events::Flow;
 use jetstream::Settings;
-use jetstream::stream::{broker, topology};
+use jetstream::stream::topology;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::terminal::say;
-use crate::{Broker, SERVICES};
+use crate::SERVICES;
+use crate::reach::Broker;
 use model::Map;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -147,8 +148,7 @@ async fn check(args: &Args) -> Result<(), Failure> {
 }
 
 async fn differences(args: &Args) -> Result<Vec<String>, String> {
-    let broker = broker::connect(&args.broker.url()?, "map").await;
-    let broker = broker.map_err(|error| error.to_string())?;
+    let broker = args.broker.connect("map").await?;
     let settings = Settings {
         flows: args.flows.clone(),
         ..Settings::default()

@@ -8,9 +8,8 @@ pub(crate) mod range;
 use std::path::PathBuf;
 
 use jetstream::replay::file;
-use jetstream::stream::broker;
 
-use crate::Broker;
+use crate::reach::Broker;
 use crate::failure::Failure;
 use range::{Range, Reading};
 
@@ -75,9 +74,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
         // Before anything is read, which may take a while.
         into::check(into)?;
     }
-    let url = args.broker.url()?;
-    let broker = broker::connect(&url, "replay").await;
-    let broker = broker.map_err(|error| error.to_string())?;
+    let broker = args.broker.connect("replay").await?;
     if args.measure {
         return measure::run(&broker, &args.range, args.json).await;
     }

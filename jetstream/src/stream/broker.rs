@@ -1,5 +1,6 @@
 //! The connection to NATS.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,18 @@ pub type PullConfig = jetstream::consumer::pull::Config;
 pub struct ConnectError {
     url: String,
     detail: String,
-    advice: &'static str,
+    advice: Cow<'static, str>,
+}
+
+impl ConnectError {
+    /// Advises something else when nobody answered there.
+    #[must_use]
+    pub fn if_nobody_is_there(mut self, advice: impl FnOnce() -> String) -> Self {
+        if self.advice == NOT_THERE {
+            self.advice = advice().into();
+        }
+        self
+    }
 }
 
 const NOT_THERE: &str = "check --nats-url, and that nats-server runs with JetStream (-js)";
@@ -81,10 +93,10 @@ pub fn inbox(name: &str) -> String {
 /// When the first connection fails.
 pub async fn connect(access: impl Into<Access>, name: &str) -> Result<Context, ConnectError> {
     let access = access.into();
-    let failed = |detail: String, advice| ConnectError {
+    let failed = |detail: String, advice: &'static str| ConnectError {
         url: access.shown(),
         detail,
-        advice,
+        advice: advice.into(),
     };
     let refusals = broadcast::Sender::new(REFUSALS);
     let refused = refusals.clone();
