@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use jetstream::replay::{Before, file, select};
 
-use crate::reach::Broker;
 use crate::failure::Failure;
+use crate::reach::Broker;
 use crate::replay::range::{self, Range, Reading};
 
 pub(crate) const EXAMPLES: &str = "\

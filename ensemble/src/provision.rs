@@ -9,9 +9,9 @@ use jetstream::stream::permissions::{self, Grant};
 use jetstream::stream::topology::{self, Retention};
 use jetstream::stream::{broker, inspect, topology::ConsumerSpec};
 
-use crate::terminal::duration;
 use crate::SERVICES;
 use crate::reach::Broker;
+use crate::terminal::duration;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

@@ -16,10 +16,10 @@ use jetstream::Settings;
 use jetstream::stream::topology;
 use serde_json::json;
 
-use crate::failure::Failure;
-use crate::terminal::say;
 use crate::SERVICES;
+use crate::failure::Failure;
 use crate::reach::Broker;
+use crate::terminal::say;
 use model::Map;
 
 pub(crate) const EXAMPLES: &str = "\

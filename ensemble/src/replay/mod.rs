@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use jetstream::replay::file;
 
-use crate::reach::Broker;
 use crate::failure::Failure;
+use crate::reach::Broker;
 use range::{Range, Reading};
 
 pub(crate) const EXAMPLES: &str = "\
