@@ -24,7 +24,8 @@ const AWAY: &str = "coupon";
 const OTHERS: [&str; 4] = ["order", "stock", "point", "cart"];
 // Orders that are placed one by one, to know how long they take when nothing else goes on.
 const IDLE: u64 = 200;
-const USUAL_RATE: f64 = 100.0;
+/// Orders per second that go on, unless another rate is given.
+pub(super) const USUAL_RATE: f64 = 100.0;
 // Seconds that they go on at their rate before anything piles up.
 const USUAL_SECONDS: f64 = 15.0;
 const LOOK: Duration = Duration::from_millis(50);
@@ -91,7 +92,7 @@ async fn filled(args: &Args, orders: u64, folder: &Path, system: &System) -> Res
 /// Measures orders that do not need the service, and has others pile up for it.
 async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Result<Before, String> {
     let (places, nats_url) = (system.places(), system.nats_url().to_owned());
-    let (mut plan, rate) = (Plan::of(args), rate(args));
+    let (mut plan, rate) = (Plan::of(args), args.rate().unwrap_or(USUAL_RATE));
     let (before, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
         let Shop {
@@ -160,7 +161,7 @@ async fn drained(
     back: Instant,
 ) -> Result<After, String> {
     let (places, nats_url) = (system.places(), system.nats_url().to_owned());
-    let (mut plan, rate) = (Plan::of(args), rate(args));
+    let (mut plan, rate) = (Plan::of(args), args.rate().unwrap_or(USUAL_RATE));
     let (after, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
         let outcomes = Outcomes::listen(&broker).await?;
@@ -225,10 +226,6 @@ async fn position(broker: &Context) -> Result<(u64, u64), String> {
     let info = consumer.cached_info();
     let waiting = info.num_pending + info.num_ack_pending as u64;
     Ok((waiting, info.delivered.consumer_sequence))
-}
-
-fn rate(args: &Args) -> f64 {
-    args.rate.unwrap_or(USUAL_RATE)
 }
 
 fn one_of(windows: Vec<Window>) -> Result<Window, String> {

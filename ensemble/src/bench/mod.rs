@@ -183,19 +183,25 @@ impl Args {
     }
 
     fn pace(&self) -> Pace {
-        self.rate.map_or(Pace::Closed, Pace::Open)
+        self.rate().map_or(Pace::Closed, Pace::Open)
+    }
+
+    /// Orders per second, in an open loop.
+    fn rate(&self) -> Option<f64> {
+        let usual = self.backlog.map(|_| backlog::USUAL_RATE);
+        self.rate.or(usual)
     }
 
     /// So many customers there are.
     fn customers(&self) -> u32 {
-        let many = self.rate.is_some() || self.backlog.is_some();
+        let many = self.rate().is_some();
         self.in_flight.unwrap_or(if many { 1024 } else { 1 })
     }
 
     /// About ten seconds' worth on a small machine.
     fn orders(&self) -> u64 {
         let customers = u64::from(self.customers());
-        let usual = match self.rate {
+        let usual = match self.rate() {
             Some(rate) => (rate * 10.0) as u64,
             None => (700 + customers * 150).min(30_000),
         };
@@ -220,7 +226,7 @@ impl Args {
 
     /// What is reported beside the figures.
     fn described(&self, system: &str, database: &str) -> Value {
-        let load = match self.rate {
+        let load = match self.rate() {
             Some(rate) => format!("open loop at {rate} orders/s"),
             None => format!("closed loop, {} in flight", self.customers()),
         };
@@ -234,7 +240,7 @@ impl Args {
             "database": database,
             "load": load,
             "in_flight": self.customers(),
-            "rate": self.rate,
+            "rate": self.rate(),
             "outcome": match self.outcome {
                 LearnsBy::Heard => "heard",
                 LearnsBy::Wait => "wait",
