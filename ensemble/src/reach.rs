@@ -33,10 +33,10 @@ impl Broker {
         let connected = connected.map_err(|error| match &self.nats_url {
             Some(_) => error,
             None => error.if_nobody_is_there(|| {
-                let ran = self.data_dir.display();
+                let folder = self.data_dir.display();
                 format!(
-                    "the system that ran on {ran} has ended: start it again with `ensemble up`, \
-                     or give --nats-url"
+                    "the system on {folder} had its broker there: if it has ended, start it \
+                     again with `ensemble up`, or give --nats-url"
                 )
             }),
         });

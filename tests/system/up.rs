@@ -160,7 +160,7 @@ async fn stops_and_continues(backend: Backend) {
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     system.has_no_broker().await;
     let looked = system.command(&["trace", &order.to_string()]).await;
-    says_what_to_do(&looked, &["has ended", "ensemble up", "--nats-url"]);
+    says_what_to_do(&looked, &["if it has ended", "ensemble up", "--nats-url"]);
 
     system.start().await;
     let view = system.user("alice").until_final(order).await;

@@ -24,21 +24,23 @@ const AWAY: &str = "coupon";
 const OTHERS: [&str; 4] = ["order", "stock", "point", "cart"];
 // Orders that are placed one by one, to know how long they take when nothing else goes on.
 const IDLE: u64 = 200;
+const WARM_UP: u64 = 20;
 /// Orders per second that go on, unless another rate is given.
 pub(super) const USUAL_RATE: f64 = 100.0;
-// Seconds that they go on at their rate before anything piles up.
-const USUAL_SECONDS: f64 = 15.0;
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What was found before the service came back.
-struct Before {
-    shop: Shop,
+/// What was found while nothing was away or piled up.
+struct Alone {
     /// One order at a time.
     idle: Window,
-    /// As many a second as there will be when it is back.
+    /// As many a second as there will be in the end.
     usual: Window,
     tally: Tally,
-    /// Events that the service has not heard.
+}
+
+/// What had piled up when the service came back.
+struct Waiting {
+    /// Events that it has not heard.
     events: u64,
     /// Deliveries that it has had until then.
     delivered: u64,
@@ -60,14 +62,16 @@ pub(super) async fn measure(
     system: &mut System,
 ) -> Result<Parts, String> {
     let shop = filled(args, orders, folder, system).await?;
+    // Before it is away, so that what waits for it is what piles up.
+    let (alone, shop) = alone(args, system, shop).await?;
     system.only(&OTHERS)?;
-    let before = piled_up(args, orders, system, shop).await?;
-    let alone = [before.idle.clone(), before.usual.clone()];
-    let events = before.events;
+    let (waiting, shop) = piled_up(args, orders, system, shop).await?;
+    let mut tally = alone.tally;
+    tally.add(Tally::confirmed(orders, true));
     let back = Instant::now();
     system.also(&[AWAY])?;
-    let after = drained(args, orders, system, before, back).await?;
-    Ok(vec![("backlog", described(events, &alone, &after))])
+    let after = drained(args, system, shop, (&waiting, back), tally).await?;
+    Ok(vec![("backlog", described(waiting.events, &alone, &after))])
 }
 
 /// The shop, filled while all services run.
@@ -89,105 +93,96 @@ async fn filled(args: &Args, orders: u64, folder: &Path, system: &System) -> Res
     Ok(shop)
 }
 
-/// Measures orders that do not need the service, and has others pile up for it.
-async fn piled_up(args: &Args, orders: u64, system: &System, shop: Shop) -> Result<Before, String> {
+/// Measures orders that do not need the service, with nothing else going on.
+async fn alone(args: &Args, system: &System, shop: Shop) -> Result<(Alone, Shop), String> {
     let (places, nats_url) = (system.places(), system.nats_url().to_owned());
-    let (mut plan, rate) = (Plan::of(args), args.rate().unwrap_or(USUAL_RATE));
-    let (before, _) = on_a_thread(&[], move |progress, bounds| async move {
+    let at_rate = without_coupons(args);
+    let one_by_one = Plan {
+        pace: Pace::Closed,
+        orders: IDLE,
+        ..without_coupons(args)
+    };
+    let (found, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
-        let Shop {
-            products,
-            users,
-            operator,
-        } = shop;
-        let all = customers(&places, users).await?;
-        let market = async |plan: &Plan| {
+        let measured = async |plan: Plan, customers| {
             let outcomes = Some(Outcomes::listen(&broker).await?);
             let (progress, bounds) = (progress.clone(), bounds.clone());
-            Ok(plan.market(progress, bounds, Some(products.clone()), outcomes))
+            let market = plan.market(progress, bounds, Some(shop.products.clone()), outcomes);
+            let customers = load::run(&market, customers, plan.pace).await?;
+            let (windows, tally) = plan.results(market)?;
+            Ok::<_, String>((one_of(windows)?, tally, customers))
         };
-        let (idle, usual, tally, all) = alone(&mut plan, rate, all, market).await?;
-        plan.mix.coupon = 100.0;
-        let market = plan.market(progress.clone(), bounds, Some(products.clone()), None);
+        let mut all = customers(&places, shop.users).await?;
+        let others = all.split_off(1);
+        let (idle, mut tally, mut all) = measured(one_by_one, all).await?;
+        all.extend(others);
+        let (usual, more, all) = measured(at_rate, all).await?;
+        tally.add(more);
+        verify::quiet(&broker, None).await?;
+        let users = all.into_iter().filter_map(Customer::into_user).collect();
+        Ok((Alone { idle, usual, tally }, Shop { users, ..shop }))
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Has orders pile up for the service.
+async fn piled_up(
+    args: &Args,
+    orders: u64,
+    system: &System,
+    shop: Shop,
+) -> Result<(Waiting, Shop), String> {
+    let (places, nats_url) = (system.places(), system.nats_url().to_owned());
+    let mut plan = Plan::of(args);
+    plan.mix.coupon = 100.0;
+    let (found, _) = on_a_thread(&[], move |progress, bounds| async move {
+        let broker = connect(&nats_url).await?;
+        let all = customers(&places, shop.users).await?;
+        let market = plan.market(progress.clone(), bounds, Some(shop.products.clone()), None);
         progress.begin("piling up", orders);
         let all = load::pile_up(&market, all, orders).await?;
         let users = all.into_iter().filter_map(Customer::into_user).collect();
         // What the others have to do with these orders is done before it comes back.
         verify::quiet(&broker, Some(AWAY)).await?;
         let (events, delivered) = position(&broker).await?;
-        Ok(Before {
-            shop: Shop {
-                products,
-                users,
-                operator,
-            },
-            idle,
-            usual,
-            tally,
-            events,
-            delivered,
-        })
+        Ok((Waiting { events, delivered }, Shop { users, ..shop }))
     })
     .await?;
-    Ok(before)
-}
-
-/// Orders that do not need the service, with nothing else: one at a time, and at a rate.
-async fn alone(
-    plan: &mut Plan,
-    rate: f64,
-    mut all: Vec<Customer>,
-    market: impl AsyncFn(&Plan) -> Result<Rc<Market>, String>,
-) -> Result<(Window, Window, Tally, Vec<Customer>), String> {
-    (plan.warm_up, plan.orders, plan.windows, plan.mix.coupon) = (20, IDLE, 1, 0.0);
-    let idle = market(plan).await?;
-    let one = vec![all.pop().ok_or("there is no user")?];
-    all.extend(load::run(&idle, one, Pace::Closed).await?);
-    let (idle, mut tally) = plan.results(idle)?;
-    plan.orders = (rate * USUAL_SECONDS) as u64;
-    let usual = market(plan).await?;
-    let all = load::run(&usual, all, Pace::Open(rate)).await?;
-    let (usual, more) = plan.results(usual)?;
-    tally.add(more);
-    Ok((one_of(idle)?, one_of(usual)?, tally, all))
+    Ok(found)
 }
 
 /// Goes on with orders that do not need the service while it works off what piled up.
 async fn drained(
     args: &Args,
-    orders: u64,
     system: &System,
-    before: Before,
-    back: Instant,
+    shop: Shop,
+    (waiting, back): (&Waiting, Instant),
+    mut tally: Tally,
 ) -> Result<After, String> {
     let (places, nats_url) = (system.places(), system.nats_url().to_owned());
-    let (mut plan, rate) = (Plan::of(args), args.rate().unwrap_or(USUAL_RATE));
+    let mut plan = without_coupons(args);
+    // It goes on until the service has caught up.
+    (plan.warm_up, plan.orders) = (1, u64::MAX / 2);
+    let delivered = waiting.delivered;
     let (after, _) = on_a_thread(&[], move |progress, bounds| async move {
         let broker = connect(&nats_url).await?;
         let outcomes = Outcomes::listen(&broker).await?;
-        let Before {
-            shop,
-            mut tally,
-            delivered,
-            ..
-        } = before;
         let names: Vec<String> = shop.users.iter().map(|user| user.name.clone()).collect();
         let all = customers(&places[..1], shop.users).await?;
-        (plan.warm_up, plan.orders, plan.windows, plan.mix.coupon) = (1, u64::MAX / 2, 1, 0.0);
         let market = plan.market(
             progress,
             bounds,
             Some(shop.products.clone()),
             Some(outcomes),
         );
-        let run = load::run(&market, all, Pace::Open(rate));
+        let run = load::run(&market, all, plan.pace);
         let (_, (seconds, handled)) =
             tokio::try_join!(run, drain(&broker, &market, delivered, back))?;
         verify::quiet(&broker, None).await?;
         let decided = back.elapsed();
         let (live, during) = plan.results(market)?;
         tally.add(during);
-        tally.add(Tally::confirmed(orders, true));
         verify::check(&places, &shop.operator, &shop.products, &names, tally).await?;
         Ok(After {
             seconds,
@@ -198,6 +193,13 @@ async fn drained(
     })
     .await?;
     Ok(after)
+}
+
+/// Orders that do not need the service, in one window.
+fn without_coupons(args: &Args) -> Plan {
+    let mut plan = Plan::of(args);
+    (plan.warm_up, plan.windows, plan.mix.coupon) = (WARM_UP, 1, 0.0);
+    plan
 }
 
 /// Waits until the service has heard and acked everything, then ends the load: how long it
@@ -233,7 +235,7 @@ fn one_of(windows: Vec<Window>) -> Result<Window, String> {
     first.ok_or("nothing was measured".to_owned())
 }
 
-fn described(events: u64, [idle, usual]: &[Window; 2], after: &After) -> Value {
+fn described(events: u64, alone: &Alone, after: &After) -> Value {
     // New events came meanwhile; they are not counted for how fast the old ones went.
     let drained = events as f64 / after.seconds;
     let live = after.live.orders as f64 / after.live.seconds;
@@ -245,8 +247,8 @@ fn described(events: u64, [idle, usual]: &[Window; 2], after: &After) -> Value {
         "handled_per_second": after.handled as f64 / after.seconds,
         "decided_seconds": after.decided.as_secs_f64(),
         "live_orders_per_second": live,
-        "idle_ms": percentiles(&idle.complete),
-        "usual_ms": percentiles(&usual.complete),
+        "idle_ms": percentiles(&alone.idle.complete),
+        "usual_ms": percentiles(&alone.usual.complete),
         "live_ms": percentiles(&after.live.complete),
     })
 }
